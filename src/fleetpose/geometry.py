@@ -1,0 +1,230 @@
+"""Boxes, affine maps, flips, pixels and cells: the one place for all coordinate conventions.
+
+Pixel centres lie at whole coordinates: an image of width W covers -0.5 to W - 0.5 and its mirror
+image has x' = W - 1 - x. A cell of a map with stride s covers s pixels, and its centre lies in the
+middle of them. Points are (x, y), sizes (h, w), boxes (x1, y1, x2, y2). `docs/conventions.md` shows each with
+an example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating]
+Image = npt.NDArray[np.uint8]
+
+#: A person's box reaches this share of its size beyond the outermost keypoints on each side.
+KEYPOINT_BOX_MARGIN = 0.1
+
+
+def pixels_to_cells(pixels: Array, stride: float) -> Array:
+    """Coordinates in input pixels → coordinates in cells of a map with `stride` pixels per cell.
+
+    >>> float(pixels_to_cells(np.array(1.5), 4))
+    0.0
+    """
+    return (pixels + 0.5) / stride - 0.5
+
+
+def cells_to_pixels(cells: Array, stride: float) -> Array:
+    """Coordinates in cells → coordinates in input pixels; inverse of `pixels_to_cells`.
+
+    >>> float(cells_to_pixels(np.array(0.0), 4))
+    1.5
+    """
+    return (cells + 0.5) * stride - 0.5
+
+
+def flip_points(points: Array, width: int) -> Array:
+    """Mirror points `[..., 2+]` (x, y, …) left to right in an image of `width` pixels.
+
+    >>> flip_points(np.array([[0.0, 5.0]]), width=10).tolist()
+    [[9.0, 5.0]]
+    """
+    flipped = np.array(points, copy=True)
+    flipped[..., 0] = width - 1 - flipped[..., 0]
+    return flipped
+
+
+def flip_boxes(boxes_xyxy: Array, width: int) -> Array:
+    """Mirror boxes `[..., 4]` left to right in an image of `width` pixels.
+
+    >>> flip_boxes(np.array([[0.0, 0.0, 3.0, 5.0]]), width=10).tolist()
+    [[6.0, 0.0, 9.0, 5.0]]
+    """
+    flipped = np.array(boxes_xyxy, copy=True)
+    flipped[..., [0, 2]] = width - 1 - flipped[..., [2, 0]]
+    return flipped
+
+
+def scaling(factor_x: float, factor_y: float) -> Array:
+    """Affine map `[2, 3]` of resizing an image: edges go to edges, so centres shift by half a pixel.
+
+    >>> transform_points(np.array([[0.0, 0.0]]), scaling(2.0, 2.0)).tolist()
+    [[0.5, 0.5]]
+    """
+    return np.array([[factor_x, 0.0, 0.5 * (factor_x - 1)], [0.0, factor_y, 0.5 * (factor_y - 1)]])
+
+
+def similarity(
+    *,
+    source_xy: Sequence[float],
+    target_xy: Sequence[float],
+    scale: float,
+    angle_deg: float = 0.0,
+    is_mirrored: bool = False,
+) -> Array:
+    """Affine map `[2, 3]` that mirrors, scales and rotates about `source_xy` and puts it on `target_xy`.
+
+    `angle_deg` turns clockwise as seen in the picture (y points down).
+
+    >>> similarity(source_xy=(1, 1), target_xy=(0, 0), scale=2.0).tolist()
+    [[2.0, 0.0, -2.0], [0.0, 2.0, -2.0]]
+    """
+    angle = math.radians(angle_deg)
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    mirror = -1.0 if is_mirrored else 1.0
+    linear = np.array([[mirror * cos, -sin], [mirror * sin, cos]]) + 0.0  # + 0.0 turns -0.0 into 0.0
+    offset = np.asarray(target_xy, float) - linear @ np.asarray(source_xy, float)
+    return np.column_stack([linear, offset])
+
+
+def compose(first: Array, then: Array) -> Array:
+    """Affine map `[2, 3]` that applies `first` and `then` the other."""
+    return then[:, :2] @ np.column_stack([first[:, :2], first[:, 2]]) + np.column_stack(
+        [np.zeros((2, 2)), then[:, 2]]
+    )
+
+
+def invert(affine: Array) -> Array:
+    """Inverse of an affine map `[2, 3]`."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.column_stack([linear, -linear @ affine[:, 2]])
+
+
+def transform_points(points: Array, affine: Array) -> Array:
+    """Move points `[..., 2+]` (x, y, …) by an affine map `[2, 3]`; further columns stay as they are."""
+    moved = np.array(points, dtype=np.result_type(points, np.float32), copy=True)
+    moved[..., :2] = points[..., :2] @ affine[:, :2].T + affine[:, 2]
+    return moved
+
+
+def affine_scale(affine: Array) -> float:
+    """Mean scale of an affine map `[2, 3]`: square root of how much areas grow."""
+    return math.sqrt(abs(float(np.linalg.det(affine[:, :2]))))
+
+
+def warp(
+    image: npt.NDArray[np.uint8],
+    affine: Array,
+    size: tuple[int, int],
+    *,
+    fill: int | tuple[int, int, int] = 0,
+    interpolation: int = cv2.INTER_LINEAR,
+) -> npt.NDArray[np.uint8]:
+    """Draw `image` `[H, W]` or `[H, W, C]` moved by `affine` on a canvas of `size` (h, w).
+
+    A strong reduction is done in two steps, the first an area average, so that fine texture does not alias.
+    """
+    scale = affine_scale(affine)
+    if interpolation == cv2.INTER_LINEAR and scale < 0.5:
+        h, w = (max(1, round(side * 2 * scale)) for side in image.shape[:2])
+        reduction = scaling(w / image.shape[1], h / image.shape[0])
+        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
+        affine = compose(invert(reduction), affine)
+    border = fill if isinstance(fill, tuple) else (fill, fill, fill)
+    return np.asarray(
+        cv2.warpAffine(image, affine, size[::-1], flags=interpolation, borderValue=border), dtype=image.dtype
+    )
+
+
+def fit_canvas(
+    image_size: tuple[int, int], *, short_side: int, multiple: int, max_side: int = 2048
+) -> tuple[Array, tuple[int, int]]:
+    """Affine map and canvas size (h, w) that bring an image to `short_side` pixels without distortion.
+
+    The canvas is the smallest whose sides are multiples of `multiple`; the image lies centred on it. Images
+    so long that a side would pass `max_side` are made smaller instead. (HigherHRNet's resize rule,
+    arXiv:1908.10357, without its rounding of the short side to 64.)
+
+    >>> fit_canvas((480, 640), short_side=256, multiple=32)[1]
+    (256, 352)
+    """
+    h, w = image_size
+    factor = min(short_side / min(h, w), max_side / max(h, w))
+    canvas_h, canvas_w = (max(1, math.ceil(round(side * factor, 3) / multiple)) * multiple for side in (h, w))
+    affine = similarity(
+        source_xy=((w - 1) / 2, (h - 1) / 2),
+        target_xy=((canvas_w - 1) / 2, (canvas_h - 1) / 2),
+        scale=factor,
+    )
+    return affine, (canvas_h, canvas_w)
+
+
+def xywh_to_xyxy(boxes_xywh: Array) -> Array:
+    """Boxes `[..., 4]` as corner and size → as two corners.
+
+    >>> xywh_to_xyxy(np.array([1.0, 2.0, 3.0, 4.0])).tolist()
+    [1.0, 2.0, 4.0, 6.0]
+    """
+    return np.concatenate([boxes_xywh[..., :2], boxes_xywh[..., :2] + boxes_xywh[..., 2:]], axis=-1)
+
+
+def xyxy_to_xywh(boxes_xyxy: Array) -> Array:
+    """Boxes `[..., 4]` as two corners → as corner and size.
+
+    >>> xyxy_to_xywh(np.array([1.0, 2.0, 4.0, 6.0])).tolist()
+    [1.0, 2.0, 3.0, 4.0]
+    """
+    return np.concatenate([boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]], axis=-1)
+
+
+def boxes_from_coco(boxes_xywh: Array) -> Array:
+    """COCO's boxes `[..., 4]` (corner and size, counted from the first pixel's corner) → xyxy in pixels.
+
+    >>> boxes_from_coco(np.array([0.0, 0.0, 640.0, 480.0])).tolist()
+    [-0.5, -0.5, 639.5, 479.5]
+    """
+    return xywh_to_xyxy(boxes_xywh) - 0.5
+
+
+def boxes_to_coco(boxes_xyxy: Array) -> Array:
+    """Boxes xyxy `[..., 4]` in pixels → COCO's corner and size; inverse of `boxes_from_coco`."""
+    return xyxy_to_xywh(boxes_xyxy + 0.5)
+
+
+def box_areas(boxes_xyxy: Array) -> Array:
+    """Areas `[...]` of boxes `[..., 4]`, in square pixels; zero for a box turned inside out."""
+    sides = np.maximum(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def box_ious(boxes_a: Array, boxes_b: Array) -> Array:
+    """Intersection over union of every box `[N, 4]` with every box `[M, 4]` → `[N, M]` in [0, 1]."""
+    low = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    high = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
+    shared = box_areas(np.concatenate([low, high], axis=-1))
+    union = box_areas(boxes_a)[:, None] + box_areas(boxes_b)[None] - shared
+    return np.asarray(shared / np.maximum(union, np.finfo(np.float32).tiny))
+
+
+def keypoint_boxes(keypoints: Array, image_size: tuple[int, int]) -> Array:
+    """Boxes `[N, 4]` around the keypoints `[N, K, 3]` whose score is above 0, widened and cut to the image.
+
+    A person without any such keypoint gets the box (0, 0, 0, 0).
+    """
+    present = keypoints[..., 2:3] > 0
+    points = keypoints[..., :2]
+    low = np.where(present, points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(present, points, -np.inf).max(axis=1, initial=-np.inf)
+    margin = KEYPOINT_BOX_MARGIN * np.maximum(high - low, 0)
+    h, w = image_size
+    limit = np.array([w - 0.5, h - 0.5])
+    boxes = np.concatenate([np.clip(low - margin, -0.5, limit), np.clip(high + margin, -0.5, limit)], axis=-1)
+    boxes[~present.any(axis=(1, 2))] = 0
+    return boxes.astype(keypoints.dtype)
