@@ -1,0 +1,235 @@
+"""EfficientNet (Tan and Le, arXiv:1905.11946) and its compact members (Neff et al., arXiv:2007.08090).
+
+Written from the two papers; the compact backbones were checked against the code of EfficientHRNet,
+github.com/TeCSAR-UNCC/EfficientHRNet at 802cc95, and B0 to B7 against the published parameter counts.
+
+Two things follow EfficientHRNet's code rather than EfficientNet's: batch normalisation keeps its usual
+epsilon and momentum (1e-5, 0.1), and whole blocks are dropped with one probability at every depth.
+`EfficientNetConfig.as_lite` leaves out what integer hardware does badly: squeeze-and-excitation and swish.
+
+Parameters for 1000 and 100 classes; multiply-adds at the input size. The paper's 1.3 M for B-4 on ImageNet is
+its count for 100 classes.
+
+| variant         | input | params, 1000 | params, 100 | MACs    |
+|-----------------|-------|--------------|-------------|---------|
+| efficientnet-b0 | 224   | 5,288,548    | 4,135,648   | 0.386 G |
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fleetpose.errors import UnknownNameError
+from fleetpose.models.layers import Activation, ConvBN, SameConv2d, init_weights, round_channels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One row before scaling: a run of inverted bottlenecks, the first of which has the stride."""
+
+    channels: int
+    repeats: int
+    kernel: int
+    stride: int
+    expand: int = 6
+
+
+# EfficientNet-B0, Table 1 of arXiv:1905.11946.
+B0_STAGES = (
+    StageRow(16, repeats=1, kernel=3, stride=1, expand=1),
+    StageRow(24, repeats=2, kernel=3, stride=2),
+    StageRow(40, repeats=2, kernel=5, stride=2),
+    StageRow(80, repeats=3, kernel=3, stride=2),
+    StageRow(112, repeats=3, kernel=5, stride=1),
+    StageRow(192, repeats=4, kernel=5, stride=2),
+    StageRow(320, repeats=1, kernel=3, stride=1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EfficientNetConfig:
+    """Scale and make of one EfficientNet."""
+
+    width: float = 1.0  # multiplies channels, rounded to eights
+    depth: float = 1.0  # multiplies repeats, rounded up
+    resolution: int = 224  # of the classifier's input, in pixels
+    dropout: float = 0.2  # before the classifier's last layer
+    drop_block: float = 0.2  # probability that a residual block is skipped, per image, in training
+    squeeze_excite: bool = True
+    activation: Activation = Activation.SWISH
+    stages: tuple[StageRow, ...] = B0_STAGES  # unscaled; cut it short for a shallower backbone
+
+    def as_lite(self, activation: Activation = Activation.RELU6) -> EfficientNetConfig:
+        """Leave out squeeze-and-excitation and use a cheaper `activation`, as EfficientNet-Lite does."""
+        return replace(self, squeeze_excite=False, activation=activation)
+
+    def channels(self, unscaled: int) -> int:
+        """Width of a layer that has `unscaled` channels in B0."""
+        return round_channels(unscaled * self.width)
+
+    def repeats(self, unscaled: int) -> int:
+        """Depth of a stage that has `unscaled` blocks in B0."""
+        return math.ceil(unscaled * self.depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A map that a backbone offers to the layers above."""
+
+    channels: int
+    stride: int  # input pixels per cell
+
+
+class _SqueezeExcite(nn.Module):
+    """Scale each channel by what the whole image says about it (arXiv:1709.01507)."""
+
+    def __init__(self, channels: int, squeezed: int, activation: Activation) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.activation = activation.module()
+        self.restore = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = functional.adaptive_avg_pool2d(x, 1)
+        gates: Tensor = torch.sigmoid(self.restore(self.activation(self.reduce(pooled))))
+        return x * gates
+
+
+class _DropBlock(nn.Module):
+    """Zero a residual branch for random images of the batch in training (arXiv:1603.09382)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        kept = torch.rand(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device) >= self.probability
+        return x * (kept / (1 - self.probability))
+
+
+class _MBConv(nn.Module):
+    """Inverted bottleneck with squeeze-and-excitation; the squeeze is a quarter of the block's input."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, row: StageRow, stride: int, config: EfficientNetConfig
+    ) -> None:
+        super().__init__()
+        inner = in_channels * row.expand
+        self.expand: nn.Module = (
+            ConvBN(SameConv2d(in_channels, inner, kernel=1), config.activation)
+            if row.expand > 1
+            else nn.Identity()
+        )
+        self.depthwise = ConvBN(
+            SameConv2d(inner, inner, kernel=row.kernel, stride=stride, groups=inner), config.activation
+        )
+        self.squeeze_excite: nn.Module = (
+            _SqueezeExcite(inner, max(1, in_channels // 4), config.activation)
+            if config.squeeze_excite
+            else nn.Identity()
+        )
+        self.project = ConvBN(SameConv2d(inner, out_channels, kernel=1))
+        self.residual = stride == 1 and in_channels == out_channels
+        self.drop = _DropBlock(config.drop_block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
+        return self.drop(out) + x if self.residual else out
+
+
+class EfficientNetBackbone(nn.Module):
+    """Stem and stages; offers the last map at each resolution.
+
+    Attributes:
+        taps: what `forward` returns, finest first: at strides 2, 4, 8, 16 and 32.
+    """
+
+    def __init__(self, *, config: EfficientNetConfig) -> None:
+        super().__init__()
+        channels = config.channels(32)
+        self.stem = ConvBN(SameConv2d(3, channels, kernel=3, stride=2), config.activation)
+        blocks: list[nn.Module] = []
+        taps: dict[int, tuple[int, int]] = {}  # stride: blocks so far, channels
+        stride = 2
+        for row in config.stages:
+            stride *= row.stride
+            for index in range(config.repeats(row.repeats)):
+                step = row.stride if index == 0 else 1
+                out_channels = config.channels(row.channels)
+                blocks.append(_MBConv(channels, out_channels, row=row, stride=step, config=config))
+                channels = out_channels
+            taps[stride] = (len(blocks), channels)  # a later stage of the same stride replaces an earlier one
+        self.blocks = nn.ModuleList(blocks)
+        self.taps = tuple(Tap(channels, stride) for stride, (_, channels) in taps.items())
+        self._tapped = frozenset(count for count, _ in taps.values())  # after so many blocks
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `[B, 3, H, W]` → one map `[B, tap.channels, H / tap.stride, W / tap.stride]` per tap."""
+        features = []
+        x = self.stem(images)
+        for count, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if count in self._tapped:
+                features.append(x)
+        return features
+
+
+class EfficientNet(nn.Module):
+    """The classifier: backbone, 1 x 1 convolution to 1280 (scaled), average, linear layer."""
+
+    def __init__(self, *, config: EfficientNetConfig, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.input_size = (config.resolution, config.resolution)
+        self.backbone = EfficientNetBackbone(config=config)
+        head_channels = config.channels(1280)
+        last = self.backbone.taps[-1].channels
+        self.head = ConvBN(SameConv2d(last, head_channels, kernel=1), config.activation)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(head_channels, num_classes)
+        init_weights(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `[B, 3, H, W]` → logits `[B, num_classes]`."""
+        features = self.head(self.backbone(images)[-1])
+        logits: Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
+        return logits
+
+
+# B1 to B7 as their authors released them; B-1 to B-4 are Eq. 4 of arXiv:2007.08090, width 1.1**phi and depth
+# 1.2**phi for phi = -1 .. -4, with the resolutions of its Table 2.
+VARIANTS = {
+    "efficientnet-b0": EfficientNetConfig(),
+    "efficientnet-b1": EfficientNetConfig(1.0, 1.1, resolution=240, dropout=0.2),
+    "efficientnet-b2": EfficientNetConfig(1.1, 1.2, resolution=260, dropout=0.3),
+    "efficientnet-b3": EfficientNetConfig(1.2, 1.4, resolution=300, dropout=0.3),
+    "efficientnet-b4": EfficientNetConfig(1.4, 1.8, resolution=380, dropout=0.4),
+    "efficientnet-b5": EfficientNetConfig(1.6, 2.2, resolution=456, dropout=0.4),
+    "efficientnet-b6": EfficientNetConfig(1.8, 2.6, resolution=528, dropout=0.5),
+    "efficientnet-b7": EfficientNetConfig(2.0, 3.1, resolution=600, dropout=0.5),
+    "efficientnet-bm1": EfficientNetConfig(0.909, 0.833, resolution=195),
+    "efficientnet-bm2": EfficientNetConfig(0.826, 0.694, resolution=170),
+    "efficientnet-bm3": EfficientNetConfig(0.751, 0.578, resolution=145),
+    "efficientnet-bm4": EfficientNetConfig(0.684, 0.483, resolution=128),
+}
+
+
+def efficientnet(variant: str, *, num_classes: int = 1000) -> EfficientNet:
+    """Build one of `VARIANTS` as a classifier, with new weights.
+
+    >>> sum(p.numel() for p in efficientnet("efficientnet-b0").parameters())
+    5288548
+    """
+    if variant not in VARIANTS:
+        raise UnknownNameError("model", variant, VARIANTS)
+    return EfficientNet(config=VARIANTS[variant], num_classes=num_classes)

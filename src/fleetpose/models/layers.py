@@ -1,0 +1,214 @@
+"""Building blocks that several model families share."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class Activation(str, Enum):
+    """Non-linearities by name, so that a config stays plain data."""
+
+    RELU = "relu"
+    RELU6 = "relu6"
+    SWISH = "swish"
+    HARDSWISH = "hardswish"
+    NONE = "none"
+
+    def module(self) -> nn.Module:
+        """Build the module; piecewise-linear ones work in place, which saves a map in training."""
+        match self:
+            case Activation.RELU:
+                return nn.ReLU(inplace=True)
+            case Activation.RELU6:
+                return nn.ReLU6(inplace=True)
+            case Activation.SWISH:
+                return nn.SiLU()
+            case Activation.HARDSWISH:
+                return nn.Hardswish()
+            case Activation.NONE:
+                return nn.Identity()
+
+
+def round_channels(channels: float, *, divisor: int = 8) -> int:
+    """Round to the nearest multiple of `divisor`, but never lose more than a tenth (arXiv:1801.04381).
+
+    >>> round_channels(24), round_channels(11), round_channels(3)
+    (24, 16, 8)
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution padded by `kernel - stride` in all, the smaller half at the top and left.
+
+    For even input sizes this equals TensorFlow's "SAME" padding, which EfficientNets were trained with.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
+        even = before == after
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=before if even else 0,
+            groups=groups,
+            bias=bias,
+        )
+        # The convolution pads evenly by itself, at no cost; only a lopsided border needs a padded copy.
+        self.border = None if even else (before, after, before, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
+        return super().forward(x if self.border is None else functional.pad(x, self.border))
+
+
+class ConvBN(nn.Module):
+    """Convolution, batch normalisation, activation."""
+
+    def __init__(
+        self, conv: nn.Conv2d | nn.ConvTranspose2d, activation: Activation = Activation.NONE
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(conv.out_channels)
+        self.activation = activation.module()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
+
+
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """Convolution padded evenly by half its (odd) kernel."""
+    return nn.Conv2d(
+        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=bias
+    )
+
+
+def deconv2x(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """4 x 4 transposed convolution that doubles height and width."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a residual connection (He et al., arXiv:1512.03385)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBN(conv2d(channels, channels, kernel=3), Activation.RELU)
+        self.second = ConvBN(conv2d(channels, channels, kernel=3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → the same shape."""
+        return functional.relu_(self.second(self.first(x)) + x)
+
+
+class HighResolutionModule(nn.Module):
+    """Parallel branches, each half as fine as the one before, and their exchange (arXiv:1902.09212)."""
+
+    def __init__(self, *, widths: Sequence[int], blocks: int, outputs: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths
+        )
+        self.fuse = nn.ModuleList(
+            nn.ModuleList(_exchange(widths, source, target) for source in range(len(widths)))
+            for target in range(outputs)
+        )
+
+    def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
+        """Maps `[B, widths[i], h / 2**i, w / 2**i]`, finest first → the first `outputs` of them, fused."""
+        refined = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
+        return [functional.relu_(_sum_of_paths(paths, refined)) for paths in self.fuse]
+
+
+def _exchange(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    """Path between two branches: nothing, upsampling, or a chain of strided convolutions."""
+    if source == target:
+        return nn.Identity()
+    if source > target:
+        return nn.Sequential(
+            ConvBN(conv2d(widths[source], widths[target])),
+            nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
+        )
+    steps = target - source
+    return nn.Sequential(
+        *(
+            ConvBN(conv2d(widths[source], widths[source], kernel=3, stride=2), Activation.RELU)
+            for _ in range(steps - 1)
+        ),
+        ConvBN(conv2d(widths[source], widths[target], kernel=3, stride=2)),
+    )
+
+
+def _sum_of_paths(paths: nn.Module, branches: Sequence[Tensor]) -> Tensor:
+    assert isinstance(paths, nn.ModuleList)  # noqa: S101 - ours by construction; tells the type checker
+    first, *rest = (path(x) for path, x in zip(paths, branches, strict=True))
+    total: Tensor = first
+    for term in rest:
+        total = total + term
+    return total
+
+
+def init_weights(model: nn.Module) -> None:
+    """Initialise for training from scratch: every layer keeps the variance of its input.
+
+    Convolutions get He's normal initialisation over the inputs of one output value (arXiv:1502.01852); a
+    depthwise one has kernel-many inputs, and a transposed one has kernel / stride**2 per input channel. The
+    bottom-up papers' code draws everything from N(0, 0.001) instead and leaves it to batch normalisation to
+    repair the scale. Adam's first steps are then larger than the weights themselves, which a long schedule
+    forgives and a short one does not.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            taps = math.prod(layer.kernel_size)
+            fan_in = taps * layer.in_channels // layer.groups
+            if isinstance(layer, nn.ConvTranspose2d):
+                fan_in //= math.prod(layer.stride)
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_in))
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=math.sqrt(1 / layer.in_features))
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def init_predictors(*layers: nn.Conv2d) -> None:
+    """Initialise the last convolutions so that a new network's heatmaps are almost empty, as targets are.
+
+    The tags must not all be zero, though: tags of equal value do not push one another apart.
+    """
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.01)
