@@ -1,0 +1,1 @@
+"""Media: pictures, videos and cameras in and out, always as RGB arrays."""
