@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-from fleetpose.errors import UnknownNameError
+from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.models import efficienthrnet, litepose
-from fleetpose.models.contract import PoseNetwork
+from fleetpose.models.contract import Family, PoseNetwork
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["FAMILIES", "MODELS", "Family", "PoseNetwork", "build"]
 
-__all__ = ["MODELS", "PoseNetwork", "build"]
+FAMILIES = (
+    Family(
+        variants=tuple(litepose.VARIANTS),
+        build=litepose.litepose,
+        convert_official_state_dict=litepose.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(efficienthrnet.VARIANTS),
+        build=efficienthrnet.efficienthrnet,
+        convert_official_state_dict=efficienthrnet.convert_official_state_dict,
+    ),
+)
 
 
-class _Builder(Protocol):
-    def __call__(self, variant: str, *, num_keypoints: int) -> PoseNetwork: ...
-
-
-def _builders() -> Mapping[str, _Builder]:
-    """Variant name → its family's builder."""
-    families: tuple[tuple[Mapping[str, object], _Builder], ...] = (
-        (litepose.VARIANTS, litepose.litepose),
-        (efficienthrnet.VARIANTS, efficienthrnet.efficienthrnet),
-    )
-    builders: dict[str, _Builder] = {}
-    for variants, builder in families:
-        twice = builders.keys() & variants.keys()
+def _by_variant(families: tuple[Family, ...]) -> dict[str, Family]:
+    table: dict[str, Family] = {}
+    for family in families:
+        twice = table.keys() & set(family.variants)
         if twice:
-            raise AssertionError(f"two families define {sorted(twice)}")
-        builders |= dict.fromkeys(variants, builder)
-    return builders
+            raise ConfigError(f"two families call a variant {min(twice)!r}; rename one")
+        table |= dict.fromkeys(family.variants, family)
+    return table
 
 
-MODELS = _builders()
+#: Every variant's name, and its family.
+MODELS = _by_variant(FAMILIES)
 
 
 def build(name: str, *, num_keypoints: int = 17) -> PoseNetwork:
@@ -41,10 +41,13 @@ def build(name: str, *, num_keypoints: int = 17) -> PoseNetwork:
 
     Raises:
         UnknownNameError: no family has a variant of that name; the message offers close matches.
+        ConfigError: `num_keypoints` is not positive.
 
     >>> build("litepose-xs").fields[0].name
     'heatmaps_s4'
     """
     if name not in MODELS:
         raise UnknownNameError("model", name, MODELS)
-    return MODELS[name](name, num_keypoints=num_keypoints)
+    if num_keypoints < 1:
+        raise ConfigError(f"num_keypoints must be at least 1, but got {num_keypoints}")
+    return MODELS[name].build(name, num_keypoints=num_keypoints)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import nn
 
+from fleetpose.errors import ShapeError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from fleetpose.codecs.fields import Field
@@ -28,3 +33,37 @@ class PoseNetwork(nn.Module):
     def named(self, *maps: Tensor) -> dict[str, Tensor]:
         """Key `maps`, given in the order of `fields`, by field name."""
         return {field.name: output for field, output in zip(self.fields, maps, strict=True)}
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise a ShapeError unless images of `size` (H, W), in pixels, fit this network.
+
+        `forward` does not ask, so that it stays free of branches; whoever accepts a size from a user does.
+        """
+        if min(size) < 1 or any(length % self.size_multiple for length in size):
+            expected = f"(H, W) in positive multiples of {self.size_multiple} pixels"
+            raise ShapeError("input size", expected, size)
+
+
+class Builder(Protocol):
+    """Makes a variant of a family, with new weights."""
+
+    def __call__(self, variant: str, *, num_keypoints: int) -> PoseNetwork:
+        """Make the network."""
+        ...
+
+
+class Converter(Protocol):
+    """Renames the entries of an official checkpoint."""
+
+    def __call__(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the same tensors under this package's names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A model family: its variants, how to build one, and how to read its authors' checkpoints."""
+
+    variants: tuple[str, ...]
+    build: Builder
+    convert_official_state_dict: Converter

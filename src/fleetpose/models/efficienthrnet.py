@@ -132,7 +132,7 @@ class EfficientHRNet(PoseNetwork):
         self.input_size = config.input_size
         self.num_keypoints = num_keypoints
         self.backbone = EfficientNetBackbone(config=config.backbone)
-        taps = [tap.channels for tap in self.backbone.taps if tap.stride >= 4]
+        taps = [tap.channels for tap in self.backbone.taps[1:]]  # the finest branch is at 1/4
         widths = config.widths
         self.stages = nn.ModuleList(
             _Stage(
@@ -189,28 +189,23 @@ def efficienthrnet(variant: str, *, num_keypoints: int = 17) -> EfficientHRNet:
     return EfficientHRNet(config=VARIANTS[variant], num_keypoints=num_keypoints)
 
 
+def _stage_names(stage: int) -> Iterator[tuple[str, str]]:
+    """Names in one of the three stages, which the authors count from 2 and its transitions from 1."""
+    for branch in range(stage + 2):
+        transition = rf"trans{stage + 1}_branch{branch + 1}"
+        yield rf"{transition}\.0\.", f"stages.{stage}.transitions.{branch}.conv."
+        yield rf"{transition}\.1\.", f"stages.{stage}.transitions.{branch}.norm."
+    for old, new in HIGH_RESOLUTION_NAMES:
+        yield rf"stage{stage + 2}\.{old}", f"stages.{stage}.exchanges.{new}"
+
+
 # The authors' checkpoint entries, as regular expressions, and ours.
 _OFFICIAL_NAMES = (
     (r"features\.0\.1\.", "backbone.stem.conv."),
     (r"features\.0\.2\.", "backbone.stem.norm."),
-    *(
-        rule
-        for stage in range(3)
-        for rule in (
-            *(
-                (
-                    rf"trans{stage + 1}_branch{branch + 1}\.{index}\.",
-                    rf"stages.{stage}.transitions.{branch}.{layer}.",
-                )
-                for branch in range(stage + 2)
-                for index, layer in enumerate(("conv", "norm"))
-            ),
-            *(
-                (rf"stage{stage + 2}\.{old}", rf"stages.{stage}.exchanges.{new}")
-                for old, new in HIGH_RESOLUTION_NAMES
-            ),
-        )
-    ),
+    *_stage_names(0),
+    *_stage_names(1),
+    *_stage_names(2),
     (r"final_layers\.0\.", "predict_quarter."),
     (r"final_layers\.1\.", "predict_half."),
     (r"deconv_layers\.0\.0\.0\.", "upsample.0.conv."),

@@ -10,9 +10,20 @@ epsilon and momentum (1e-5, 0.1), and whole blocks are dropped with one probabil
 Parameters for 1000 and 100 classes; multiply-adds at the input size. The paper's 1.3 M for B-4 on ImageNet is
 its count for 100 classes.
 
-| variant         | input | params, 1000 | params, 100 | MACs    |
-|-----------------|-------|--------------|-------------|---------|
-| efficientnet-b0 | 224   | 5,288,548    | 4,135,648   | 0.386 G |
+| variant          | input | params, 1000 | params, 100 | MACs    |
+|------------------|-------|--------------|-------------|---------|
+| efficientnet-b0  | 224   | 5,288,548    | 4,135,648   | 0.386 G |
+| efficientnet-b1  | 240   | 7,794,184    | 6,641,284   | 0.623 G |
+| efficientnet-b2  | 260   | 9,109,994    | 7,841,894   | 0.865 G |
+| efficientnet-b3  | 300   | 12,233,232   | 10,849,932  | 1.626 G |
+| efficientnet-b4  | 380   | 19,341,616   | 17,727,916  | 3.986 G |
+| efficientnet-b5  | 456   | 30,389,784   | 28,545,684  | 9.497 G |
+| efficientnet-b6  | 528   | 43,040,704   | 40,966,204  | 18.20 G |
+| efficientnet-b7  | 600   | 66,347,960   | 64,043,060  | 35.52 G |
+| efficientnet-bm1 | 195   | 4,548,152    | 3,503,252   | 0.254 G |
+| efficientnet-bm2 | 170   | 3,463,750    | 2,512,450   | 0.148 G |
+| efficientnet-bm3 | 145   | 2,795,998    | 1,931,098   | 0.088 G |
+| efficientnet-bm4 | 128   | 2,056,282    | 1,270,582   | 0.046 G |
 """
 
 from __future__ import annotations
@@ -118,7 +129,7 @@ class _DropBlock(nn.Module):
         return x * (kept / (1 - self.probability))
 
 
-class _MBConv(nn.Module):
+class MBConv(nn.Module):
     """Inverted bottleneck with squeeze-and-excitation; the squeeze is a quarter of the block's input."""
 
     def __init__(
@@ -144,6 +155,7 @@ class _MBConv(nn.Module):
         self.drop = _DropBlock(config.drop_block)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
         out: Tensor = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
         return self.drop(out) + x if self.residual else out
 
@@ -167,7 +179,7 @@ class EfficientNetBackbone(nn.Module):
             for index in range(config.repeats(row.repeats)):
                 step = row.stride if index == 0 else 1
                 out_channels = config.channels(row.channels)
-                blocks.append(_MBConv(channels, out_channels, row=row, stride=step, config=config))
+                blocks.append(MBConv(channels, out_channels, row=row, stride=step, config=config))
                 channels = out_channels
             taps[stride] = (len(blocks), channels)  # a later stage of the same stride replaces an earlier one
         self.blocks = nn.ModuleList(blocks)

@@ -128,10 +128,12 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.first = ConvBN(conv2d(channels, channels, kernel=3), Activation.RELU)
         self.second = ConvBN(conv2d(channels, channels, kernel=3))
+        self.activation = Activation.RELU.module()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → the same shape."""
-        return functional.relu_(self.second(self.first(x)) + x)
+        out: Tensor = self.activation(self.second(self.first(x)) + x)
+        return out
 
 
 class HighResolutionModule(nn.Module):
@@ -146,11 +148,12 @@ class HighResolutionModule(nn.Module):
             nn.ModuleList(_exchange(widths, source, target) for source in range(len(widths)))
             for target in range(outputs)
         )
+        self.activation = Activation.RELU.module()
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         """Maps `[B, widths[i], h / 2**i, w / 2**i]`, finest first → the first `outputs` of them, fused."""
         refined = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
-        return [functional.relu_(_sum_of_paths(paths, refined)) for paths in self.fuse]
+        return [self.activation(_sum_of_paths(paths, refined)) for paths in self.fuse]
 
 
 def _exchange(widths: Sequence[int], source: int, target: int) -> nn.Module:

@@ -46,7 +46,7 @@ def rename_keys(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -
     for key, value in state.items():
         name = next((p.sub(r, key, count=1) for p, r in compiled if p.match(key)), None)
         if name is None or name in renamed:
-            problem = "is not known to this family" if name is None else f"collides on {name!r}"
-            raise CheckpointError(f"checkpoint entry {key!r} {problem}; is it a checkpoint of another model?")
+            problem = "is not known" if name is None else f"collides on {name!r}"
+            raise CheckpointError(f"entry {key!r} {problem}")
         renamed[name] = value
     return renamed
