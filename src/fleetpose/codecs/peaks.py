@@ -1,0 +1,181 @@
+"""Peaks of heatmaps: where they are, to a fraction of a cell, without touching more cells than needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.errors import ShapeError
+
+Array = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+#: Logarithms are taken of at least this share of a peak's height, so that noise around zero stays harmless.
+LOG_FLOOR = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peaks:
+    """Local maxima of heatmaps, sorted by keypoint and within a keypoint by falling score.
+
+    Attributes:
+        keypoint: `[C]` channel of each peak.
+        x: `[C]` column of each peak, in whole cells.
+        y: `[C]` row of each peak, in whole cells.
+        score: `[C]` height of each peak.
+    """
+
+    keypoint: Indices
+    x: Indices
+    y: Indices
+    score: Array
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def find_peaks(heatmaps: Array, *, threshold: float, window: int, limit: int) -> Peaks:
+    """Find the highest local maxima of each heatmap.
+
+    Only cells above the threshold are looked at, about one in a thousand. Of equal cells that touch, as
+    quantised networks return them, the one in their middle stands for all.
+
+    Args:
+        heatmaps: `[K, h, w]`.
+        threshold: a peak is higher than this.
+        window: a peak is the highest of `window` by `window` cells around it; odd.
+        limit: at most so many peaks per keypoint, the highest.
+
+    Raises:
+        ShapeError: a cell holds NaN or infinity.
+
+    >>> heatmaps = np.zeros((1, 5, 7)); heatmaps[0, 3, 4] = 0.8
+    >>> peaks = find_peaks(heatmaps, threshold=0.1, window=5, limit=30)
+    >>> peaks.x.tolist(), peaks.y.tolist(), peaks.score.tolist()
+    ([4], [3], [0.8])
+    """
+    _, h, w = heatmaps.shape
+    flat = heatmaps.reshape(-1)
+    # "Not at most" rather than "more", so that NaN counts as a candidate and is seen by the check.
+    cells = np.flatnonzero(~(flat <= threshold))
+    if not np.isfinite(flat[cells]).all():
+        raise ShapeError("heatmaps", "finite numbers", "NaN or infinity")
+    near = [(0, -1), (0, 1), (-1, 0), (1, 0)]  # these four leave about one cell per peak
+    for dy, dx in near:
+        cells = cells[_is_higher(flat, cells, dy=dy, dx=dx, size=(h, w))]
+    reach = range(-(window // 2), window // 2 + 1)
+    for dy, dx in ((dy, dx) for dy in reach for dx in reach):
+        if (dy, dx) != (0, 0) and (dy, dx) not in near:
+            cells = cells[_is_higher(flat, cells, dy=dy, dx=dx, size=(h, w))]
+    score = flat[cells]
+    keypoint = cells // (h * w)
+    order = np.lexsort((-score, keypoint))
+    first = np.searchsorted(keypoint, keypoint)  # cells rise, so keypoints do
+    order = order[np.arange(len(order)) - first < limit]
+    cells = _plateau_middles(flat, cells[order], size=(h, w))
+    return Peaks(keypoint[order], cells % w, cells // w % h, score[order])
+
+
+def find_local_maxima(heatmap: Array, *, threshold: float, limit: int) -> tuple[Indices, Indices]:
+    """Find the highest cells of one heatmap `[h, w]` that are above the threshold and their 8 neighbours.
+
+    Unlike `find_peaks` its time does not depend on how many cells pass the threshold, so it may be low.
+
+    Returns:
+        Columns and rows `[C]` of at most `limit` cells, in no order.
+    """
+    highest = cv2.dilate(heatmap, np.ones((3, 3), np.uint8))
+    cells = np.flatnonzero((heatmap >= highest) & (heatmap > threshold))
+    if len(cells) > limit:
+        cells = cells[np.argpartition(heatmap.reshape(-1)[cells], -limit)[-limit:]]
+    y, x = np.divmod(cells, heatmap.shape[1])
+    return x, y
+
+
+def subcell_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> Array:
+    """Tops of the Gaussians under the peaks at whole cells → `[C, 2]` (x, y) in cells.
+
+    A Gaussian is a parabola in log space, so three samples per axis locate its top exactly (after DARK,
+    arXiv:1910.06278). At a border the three outermost samples are used. The top stays within half a cell.
+
+    Args:
+        heatmaps: `[K, h, w]`.
+        keypoint: `[C]` channel per peak.
+        x: `[C]` column per peak.
+        y: `[C]` row per peak.
+
+    >>> gaussian = np.exp(-((np.arange(9) - 4.3) ** 2) / 8)[None, None]
+    >>> subcell_tops(gaussian, np.array([0]), np.array([4]), np.array([0])).round(6).tolist()
+    [[4.3, 0.0]]
+    """
+    _, h, w = heatmaps.shape
+    floor = np.maximum(LOG_FLOOR * heatmaps[keypoint, y, x], np.finfo(np.float32).tiny)
+    tops = np.stack([x, y], axis=1).astype(np.float64)
+    for axis, (size, peak) in enumerate(((w, x), (h, y))):
+        if size < 3:
+            continue
+        middle = np.clip(peak, 1, size - 2)
+        samples = [
+            heatmaps[keypoint, y, middle + step] if axis == 0 else heatmaps[keypoint, middle + step, x]
+            for step in (-1, 0, 1)
+        ]
+        before, centre, after = (np.log(np.maximum(sample, floor).astype(np.float64)) for sample in samples)
+        tops[:, axis] = np.clip(middle + _parabola_top(before, centre, after), peak - 0.5, peak + 0.5)
+    return tops
+
+
+def quarter_offset_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> Array:
+    """Move peaks at whole cells a quarter of a cell towards the higher neighbour → `[C, 2]` (x, y).
+
+    As the bottom-up family does it (Newell et al., arXiv:1611.05424): between equal neighbours it moves
+    left and up, and at a border the peak itself stands in for the missing neighbour.
+    """
+    _, h, w = heatmaps.shape
+    left, right = heatmaps[keypoint, y, np.maximum(x - 1, 0)], heatmaps[keypoint, y, np.minimum(x + 1, w - 1)]
+    above, below = (
+        heatmaps[keypoint, np.maximum(y - 1, 0), x],
+        heatmaps[keypoint, np.minimum(y + 1, h - 1), x],
+    )
+    return np.stack(
+        [x + np.where(right > left, 0.25, -0.25), y + np.where(below > above, 0.25, -0.25)], axis=1
+    )
+
+
+def _parabola_top(before: Array, centre: Array, after: Array) -> Array:
+    """Offset of the top of a parabola through three samples from the middle one, 0 where it has none."""
+    bend = before - 2 * centre + after
+    return np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, 1.0), 0.0)
+
+
+def _is_higher(
+    flat: Array, cells: Indices, *, dy: int, dx: int, size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """Which cells are higher than their neighbour; among equals, the first in reading order is."""
+    h, w = size
+    row, column = cells // w % h + dy, cells % w + dx
+    is_outside = (row < 0) | (row >= h) | (column < 0) | (column >= w)
+    neighbours = flat.take(cells + dy * w + dx, mode="clip")
+    is_earlier = (dy, dx) < (0, 0)
+    beaten = flat[cells] > neighbours if is_earlier else flat[cells] >= neighbours
+    return np.asarray(beaten | is_outside)
+
+
+def _plateau_middles(flat: Array, cells: Indices, *, size: tuple[int, int]) -> Indices:
+    """Move each first cell of a plateau to its middle, as far as two cells away; others stay.
+
+    Of an even number of cells it is the one before the middle: the parabola through it adds the half.
+    """
+    h, w = size
+    row, column = cells // w % h, cells % w
+    steps = np.array([(dy, dx) for dy in range(3) for dx in range(-2, 3)])
+    rows, columns = row[:, None] + steps[:, 0], column[:, None] + steps[:, 1]
+    is_inside = (rows < h) & (columns >= 0) & (columns < w)
+    neighbours = flat.take(cells[:, None] + steps[:, 0] * w + steps[:, 1], mode="clip")
+    is_equal = is_inside & (neighbours == flat[cells][:, None])
+    middle = (is_equal @ steps) / np.maximum(is_equal.sum(axis=1, keepdims=True), 1)
+    shift = np.trunc(middle).astype(np.intp)
+    return np.asarray(cells + shift[:, 0] * w + shift[:, 1])

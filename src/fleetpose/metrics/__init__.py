@@ -1,0 +1,1 @@
+"""Metrics: how well predicted people agree with labelled ones."""
