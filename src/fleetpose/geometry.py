@@ -18,6 +18,13 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
 
+#: Mean and spread of red, green and blue in 0 to 255 over ImageNet; inputs are (rgb - mean) / std.
+IMAGE_MEAN = (123.675, 116.28, 103.53)
+IMAGE_STD = (58.395, 57.12, 57.375)
+
+#: Colour (R, G, B) of canvas that no picture covers: the mean, 0 after normalisation.
+PADDING = (124, 116, 104)
+
 #: A person's box reaches this share of its size beyond the outermost keypoints on each side.
 KEYPOINT_BOX_MARGIN = 0.1
 
@@ -96,9 +103,8 @@ def similarity(
 
 def compose(first: Array, then: Array) -> Array:
     """Affine map `[2, 3]` that applies `first` and `then` the other."""
-    return then[:, :2] @ np.column_stack([first[:, :2], first[:, 2]]) + np.column_stack(
-        [np.zeros((2, 2)), then[:, 2]]
-    )
+    linear = then[:, :2] @ first[:, :2]
+    return np.column_stack([linear, then[:, :2] @ first[:, 2] + then[:, 2]])
 
 
 def invert(affine: Array) -> Array:

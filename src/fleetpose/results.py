@@ -89,7 +89,7 @@ class PoseResult:
         )
 
     def to_coco(self, image_id: int = 0, *, category_id: int = 1) -> list[dict[str, Any]]:
-        """People in COCO's results format: `image_id`, `category_id`, `keypoints` `[3K]`, `score`, `bbox` xywh.
+        """People in COCO's results format, one row each: ids, `keypoints` `[3K]`, `score`, `bbox` xywh, `area`.
 
         COCO's keypoints name pixels, as ours do; its boxes start at the corner of the first pixel, half a
         pixel from its centre. The third number of a keypoint is its score.
@@ -163,7 +163,7 @@ TABLE_COLUMNS = (
 )
 
 
-def _check(name: str, array: object, shape: tuple[int, ...], kind: type[np.generic]) -> None:
+def _check(name: str, array: object, shape: tuple[int, ...], kind: type[Any]) -> None:
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, kind):
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise ShapeError(name, f"an array of {kind.__name__}", got)

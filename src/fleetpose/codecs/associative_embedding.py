@@ -1,0 +1,134 @@
+"""Associative embedding: heatmaps say where keypoints are, tags say which belong to one person.
+
+Newell et al., arXiv:1611.05424; two resolutions as in HigherHRNet, arXiv:1908.10357, section 3. `encode`
+makes the maps that a network should return, `decode` turns the returned maps into people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
+from fleetpose.geometry import pixels_to_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Array = npt.NDArray[np.float32]
+
+#: Key of the cells at which tags are compared, beside the maps in what `encode` returns.
+TAG_CELLS = "tag_cells"
+
+
+@dataclass(frozen=True, slots=True)
+class AssociativeEmbeddingCodec:
+    """Encoder and decoder of the bottom-up families.
+
+    Attributes:
+        fields: maps of the network: heatmaps at one or more strides, and tags.
+        sigma_cells: spread of the Gaussian per heatmap field, in its cells. The papers use 2 on every map.
+        max_people: people per picture whose tags are trained.
+    """
+
+    fields: tuple[Field, ...]
+    sigma_cells: tuple[float, ...] = (2.0, 2.0)
+    max_people: int = 30
+    heatmap_fields: tuple[Field, ...] = field(init=False, repr=False)
+    tag_field: Field = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        heatmaps = tuple(item for item in self.fields if item.kind is FieldKind.HEATMAPS)
+        (tags,) = (item for item in self.fields if item.kind is FieldKind.TAGS)
+        object.__setattr__(self, "heatmap_fields", heatmaps)
+        object.__setattr__(self, "tag_field", tags)
+
+    def encode(self, keypoints: Array, *, size: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
+        """Make the target maps of one picture.
+
+        Args:
+            keypoints: `[N, K, 3]` (x, y, v) in pixels of the network's input; v > 0 counts.
+            size: (H, W) of the network's input, in pixels.
+
+        Returns:
+            Per heatmap field `[K, H / stride, W / stride]` float32 in [0, 1], the maximum over people of
+            Gaussians centred exactly on the keypoint; and `tag_cells` `[max_people, K]` int64: the flat index
+            y * w + x of each keypoint's cell on the tag map, -1 where there is none.
+        """
+        is_inside = _inside(keypoints, size)
+        targets: dict[str, npt.NDArray[np.generic]] = {}
+        for item, sigma in zip(self.heatmap_fields, self.sigma_cells, strict=True):
+            shape = (size[0] // item.stride, size[1] // item.stride)
+            targets[item.name] = _gaussians(
+                pixels_to_cells(keypoints[..., :2], item.stride), is_inside, shape, sigma
+            )
+        h, w = size[0] // self.tag_field.stride, size[1] // self.tag_field.stride
+        cells = np.rint(pixels_to_cells(keypoints[..., :2], self.tag_field.stride)).astype(np.int64)
+        flat = np.clip(cells[..., 1], 0, h - 1) * w + np.clip(cells[..., 0], 0, w - 1)
+        people = np.flatnonzero(is_inside.any(axis=1))[: self.max_people]
+        tag_cells = np.full((self.max_people, keypoints.shape[1]), -1, np.int64)
+        tag_cells[: len(people)] = np.where(is_inside, flat, -1)[people]
+        targets[TAG_CELLS] = tag_cells
+        return targets
+
+    def masks(
+        self,
+        counts: npt.NDArray[np.uint8],
+        *,
+        boxes: Array,
+        is_known: npt.NDArray[np.bool_],
+    ) -> dict[str, npt.NDArray[np.uint8]]:
+        """Say for each cell of each heatmap whether it counts in the loss.
+
+        Args:
+            counts: `[H, W]` 1 where the labels hold, 0 in regions to ignore.
+            boxes: `[N, 4]` xyxy of the people, in input pixels.
+            is_known: `[N, K]` False where nobody looked for that keypoint of that person: the channel is
+                ignored within the person's box.
+
+        Returns:
+            Per heatmap field `[K, h, w]` uint8, 1 = counts.
+        """
+        masks = {}
+        for item in self.heatmap_fields:
+            half = item.stride // 2
+            coarse = counts[half :: item.stride, half :: item.stride]
+            mask = np.repeat(coarse[None], is_known.shape[1], axis=0)
+            corners = np.rint(pixels_to_cells(boxes, item.stride)).astype(int)
+            for person in np.flatnonzero(~is_known.all(axis=1)):
+                x1, y1, x2, y2 = np.maximum(corners[person], 0)
+                mask[~is_known[person], y1 : y2 + 1, x1 : x2 + 1] = 0
+            masks[item.name] = mask
+        return masks
+
+    def decode(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
+        """Find people in the network's maps."""
+        raise NotImplementedError
+
+
+def _inside(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """`[N, K]` True where a keypoint is labelled and lies on the canvas of `size` (h, w)."""
+    x, y, v = np.moveaxis(keypoints, -1, 0)
+    return np.asarray((v > 0) & (x >= -0.5) & (y >= -0.5) & (x < size[1] - 0.5) & (y < size[0] - 0.5))
+
+
+def _gaussians(
+    centres: Array, is_inside: npt.NDArray[np.bool_], shape: tuple[int, int], sigma: float
+) -> npt.NDArray[np.float32]:
+    """Maximum over people of Gaussians at `centres` `[N, K, 2]` (x, y) in cells → `[K, h, w]`."""
+    h, w = shape
+    maps = np.zeros((centres.shape[1], h, w), np.float32)
+    along_x = np.exp(-0.5 * ((np.arange(w) - centres[..., 0:1]) / sigma) ** 2).astype(np.float32)
+    along_y = np.exp(-0.5 * ((np.arange(h) - centres[..., 1:2]) / sigma) ** 2).astype(np.float32)
+    along_y[~is_inside] = 0
+    for gx, gy in zip(along_x, along_y, strict=True):
+        np.maximum(maps, gy[:, :, None] * gx[:, None, :], out=maps)
+    return maps
+
+
+def default_codec(num_keypoints: int) -> AssociativeEmbeddingCodec:
+    """Codec with the papers' settings for a skeleton of `num_keypoints`."""
+    return AssociativeEmbeddingCodec(fields=associative_embedding_fields(num_keypoints))

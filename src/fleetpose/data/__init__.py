@@ -1,0 +1,1 @@
+"""Data: annotated pictures in, augmented samples out."""

@@ -1,0 +1,203 @@
+"""Training scenes: one picture, or a mosaic of two to four, at random scale, turn, place and light.
+
+A mosaic makes a scene with several people of photos that show one each. Every scene follows from one integer, so
+that a run can be stopped and taken up again, and split over processes, without changing what the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.data.annotations import Picture, read_coco, read_pictures
+from fleetpose.data.photometric import jitter
+from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
+from fleetpose.errors import DatasetError
+from fleetpose.geometry import PADDING, similarity
+from fleetpose.skeletons import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One part of the training mixture.
+
+    Attributes:
+        images: folder of pictures.
+        annotations: COCO keypoint file; None for a folder without people.
+        weight: share of this source in the mixture, relative to the others.
+        is_single_person: see `load_sample`; such pictures are framed around their person.
+        is_zero_unknown: see `read_coco`.
+        held_out_every: pictures whose id this divides are left out (0: none), to be a validation split.
+    """
+
+    images: Path
+    annotations: Path | None = None
+    weight: float = 1.0
+    is_single_person: bool = False
+    is_zero_unknown: bool = False
+    held_out_every: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSettings:
+    """How scenes are drawn.
+
+    Attributes:
+        tiles: chances of a scene of 1, 2 and 4 tiles.
+        person_share: longer side of a lone person's box, as a share of the tile's shorter side: lowest, highest.
+        zoom: shorter side of a picture of several people, as a multiple of the tile's shorter side.
+        rotation_deg: largest turn to either side.
+        shift: largest displacement, as a share of the tile.
+        light: strength of photometric changes.
+    """
+
+    tiles: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    person_share: tuple[float, float] = (0.45, 1.1)
+    zoom: tuple[float, float] = (0.75, 1.6)
+    rotation_deg: float = 30.0
+    shift: float = 0.15
+    light: float = 1.0
+
+
+@dataclass(slots=True)
+class SceneMaker:
+    """Draws training scenes from a mixture of sources."""
+
+    sources: Sequence[Source]
+    skeleton: Skeleton
+    settings: SceneSettings = field(default_factory=SceneSettings)
+    _pictures: list[list[Picture]] = field(init=False, repr=False)
+    _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._pictures = [_read(source, self.skeleton) for source in self.sources]
+        weights = np.array([source.weight for source in self.sources], float)
+        if not len(weights) or (weights < 0).any() or weights.sum() == 0:
+            raise DatasetError("a training mixture needs at least one source with a weight above 0")
+        self._chances = weights / weights.sum()
+
+    def __len__(self) -> int:
+        """Return the number of different pictures."""
+        return sum(len(pictures) for pictures in self._pictures)
+
+    def make(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
+        """Draw one scene of `size` (h, w)."""
+        parts = [self._tile(rng, box) for box in _tile_boxes(rng, size, self.settings.tiles)]
+        if len(parts) == 1:
+            sample = parts[0][1]
+        else:
+            sample = _join(parts, size, len(self.skeleton))
+        image = jitter(sample.image, rng, strength=self.settings.light)
+        return people_in_view(
+            Sample(
+                image=image,
+                keypoints=sample.keypoints,
+                is_known=sample.is_known,
+                boxes=sample.boxes,
+                counts=sample.counts,
+            )
+        )
+
+    def _tile(
+        self, rng: np.random.Generator, box: tuple[int, int, int, int]
+    ) -> tuple[tuple[int, int, int, int], Sample]:
+        """One picture, warped to fill the tile `box` (x1, y1, x2, y2)."""
+        number = int(rng.choice(len(self.sources), p=self._chances))
+        pictures = self._pictures[number]
+        is_single = self.sources[number].is_single_person
+        sample = load_sample(pictures[int(rng.integers(len(pictures)))], is_single_person=is_single)
+        size = (box[3] - box[1], box[2] - box[0])
+        affine = self._framing(rng, sample, size, is_single=is_single)
+        return box, warp_sample(sample, affine, size, flip_permutation=self.skeleton.flip_permutation)
+
+    def _framing(
+        self, rng: np.random.Generator, sample: Sample, size: tuple[int, int], *, is_single: bool
+    ) -> npt.NDArray[np.floating]:
+        """Draw the one affine map of a tile: scale, turn, mirror, place."""
+        h, w = sample.image.shape[:2]
+        if is_single and len(sample.boxes):
+            x1, y1, x2, y2 = (float(side) for side in sample.boxes[0])
+            centre, extent, span = (
+                ((x1 + x2) / 2, (y1 + y2) / 2),
+                max(x2 - x1, y2 - y1),
+                self.settings.person_share,
+            )
+        else:
+            centre, extent, span = ((w - 1) / 2, (h - 1) / 2), min(h, w), self.settings.zoom
+        scale = min(size) / max(extent, 1.0) * float(np.exp(rng.uniform(*np.log(span))))
+        shift = rng.uniform(-self.settings.shift, self.settings.shift, size=2) * size[::-1]
+        if not is_single:  # where a zoomed picture overhangs the tile, look at any part of it
+            overhang = np.maximum(np.array([w, h]) * scale - np.array(size[::-1]), 0) / 2
+            shift = shift + rng.uniform(-1, 1, size=2) * overhang
+        return similarity(
+            source_xy=centre,
+            target_xy=(np.array([size[1] - 1, size[0] - 1]) / 2 + shift).tolist(),
+            scale=scale,
+            angle_deg=float(rng.uniform(-self.settings.rotation_deg, self.settings.rotation_deg)),
+            is_mirrored=bool(rng.random() < 0.5),
+        )
+
+
+def _read(source: Source, skeleton: Skeleton) -> list[Picture]:
+    if source.annotations is None:
+        pictures = read_pictures(source.images, num_keypoints=len(skeleton))
+    else:
+        pictures = read_coco(
+            source.annotations, source.images, skeleton=skeleton, is_zero_unknown=source.is_zero_unknown
+        )
+    if source.held_out_every:
+        pictures = [picture for picture in pictures if picture.image_id % source.held_out_every]
+    if not pictures:
+        raise DatasetError(f"{source.annotations or source.images} leaves no picture to train on")
+    return pictures
+
+
+def _tile_boxes(
+    rng: np.random.Generator, size: tuple[int, int], chances: Sequence[float]
+) -> list[tuple[int, int, int, int]]:
+    """Split a canvas of `size` (h, w) into 1, 2 or 4 tiles (x1, y1, x2, y2)."""
+    h, w = size
+    tiles = int(rng.choice([1, 2, 4], p=np.array(chances) / np.sum(chances)))
+    split_x, split_y = round(w * rng.uniform(0.38, 0.62)), round(h * rng.uniform(0.38, 0.62))
+    if tiles == 1:
+        return [(0, 0, w, h)]
+    if tiles == 2:
+        return [(0, 0, split_x, h), (split_x, 0, w, h)]
+    return [
+        (0, 0, split_x, split_y),
+        (split_x, 0, w, split_y),
+        (0, split_y, split_x, h),
+        (split_x, split_y, w, h),
+    ]
+
+
+def _join(
+    parts: Sequence[tuple[tuple[int, int, int, int], Sample]], size: tuple[int, int], num_keypoints: int
+) -> Sample:
+    """Put tiles side by side; what a person loses at a tile's edge is out of view."""
+    image = np.empty((*size, 3), np.uint8)
+    image[:] = PADDING
+    counts = np.ones(size, np.uint8)
+    keypoints = [np.zeros((0, num_keypoints, 3), np.float32)]
+    known = [np.zeros((0, num_keypoints), bool)]
+    boxes = [np.zeros((0, 4), np.float32)]
+    for (x1, y1, x2, y2), sample in parts:
+        image[y1:y2, x1:x2] = sample.image
+        counts[y1:y2, x1:x2] = sample.counts
+        points = sample.keypoints.copy()
+        points[..., :2] += np.where(points[..., 2:] > 0, np.array([x1, y1], np.float32), 0)
+        keypoints.append(drop_outside(points, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5)))
+        known.append(sample.is_known)
+        moved = sample.boxes + np.array([x1, y1, x1, y1], np.float32)
+        boxes.append(np.clip(moved, (x1, y1, x1, y1), (x2 - 1, y2 - 1, x2 - 1, y2 - 1)).astype(np.float32))
+    return Sample(
+        image=image,
+        keypoints=np.concatenate(keypoints),
+        is_known=np.concatenate(known),
+        boxes=np.concatenate(boxes),
+        counts=counts,
+    )

@@ -1,0 +1,1 @@
+"""Training: settings, engine, checkpoints and logs."""
