@@ -6,22 +6,30 @@ makes the maps that a network should return, `decode` turns the returned maps in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
-from fleetpose.geometry import pixels_to_cells
+from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.codecs.grouping import GroupingSettings, group
+from fleetpose.errors import CheckpointError, ShapeError
+from fleetpose.geometry import cells_to_pixels, pixels_to_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fleetpose.codecs.description import ModelDescription
 
 Array = npt.NDArray[np.float32]
 
 #: Key of the cells at which tags are compared, beside the maps in what `encode` returns.
 TAG_CELLS = "tag_cells"
+
+#: Name of this codec in a model file.
+CODEC_TYPE = "associative_embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,13 @@ class AssociativeEmbeddingCodec:
         fields: maps of the network: heatmaps at one or more strides, and tags.
         sigma_cells: spread of the Gaussian per heatmap field, in its cells. The papers use 2 on every map.
         max_people: people per picture whose tags are trained.
+        grouping: how peaks become people.
     """
 
     fields: tuple[Field, ...]
     sigma_cells: tuple[float, ...] = (2.0, 2.0)
     max_people: int = 30
+    grouping: GroupingSettings = field(default_factory=GroupingSettings)
     heatmap_fields: tuple[Field, ...] = field(init=False, repr=False)
     tag_field: Field = field(init=False, repr=False)
 
@@ -105,8 +115,75 @@ class AssociativeEmbeddingCodec:
         return masks
 
     def decode(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Find people in the network's maps."""
-        raise NotImplementedError
+        """Find people in the network's maps for one picture.
+
+        The heatmaps of all strides are averaged on the finest grid; tags are read at the peaks.
+
+        Args:
+            outputs: by field name, heatmaps `[K, h, w]` and tags `[K, h, w]` or, of several passes,
+                `[K, h, w, T]`.
+
+        Returns:
+            keypoints `[N, K, 3]` (x, y, score) in pixels of the network's input, 0 where not found, and the
+            people's scores `[N]`, falling.
+
+        Raises:
+            ShapeError: a map is missing, has the wrong shape or holds no finite numbers.
+        """
+        missing = [item.name for item in self.fields if item.name not in outputs]
+        if missing:
+            raise ShapeError("outputs", f"to hold {missing[0]}", sorted(outputs))
+        finest = min(self.heatmap_fields, key=lambda item: item.stride)
+        shape = outputs[finest.name].shape[1:]
+        stacked = [_resized(outputs[item.name], shape) for item in self.heatmap_fields]
+        heatmaps = stacked[0] if len(stacked) == 1 else np.mean(stacked, axis=0)
+        keypoints, scores = group(heatmaps, outputs[self.tag_field.name], self.grouping)
+        found = keypoints[..., 2:] > 0
+        keypoints[..., :2] = np.where(found, cells_to_pixels(keypoints[..., :2], finest.stride), 0)
+        return keypoints, scores
+
+    def merge_flipped(
+        self,
+        outputs: Mapping[str, Array],
+        flipped: Mapping[str, Array],
+        flip_permutation: npt.NDArray[np.int64],
+    ) -> dict[str, Array]:
+        """Join the maps of a picture and of its mirror image: heatmaps averaged, tags side by side."""
+        merged = {}
+        for item in self.fields:
+            back = flipped[item.name][flip_permutation, :, ::-1]
+            if item.kind is FieldKind.TAGS:
+                merged[item.name] = np.stack([outputs[item.name], back], axis=-1)
+            else:
+                merged[item.name] = (outputs[item.name] + back) / 2
+        return merged
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data for a model file; `from_description` reads it back."""
+        return {
+            "type": CODEC_TYPE,
+            "sigma_cells": list(self.sigma_cells),
+            "max_people": self.max_people,
+            "grouping": asdict(self.grouping),
+        }
+
+    @classmethod
+    def from_description(cls, description: ModelDescription) -> AssociativeEmbeddingCodec:
+        """Build the codec that a model file asks for.
+
+        Raises:
+            CheckpointError: the file names another codec or settings that this one does not have.
+        """
+        settings = dict(description.codec)
+        kind = settings.pop("type", None)
+        if kind != CODEC_TYPE:
+            raise CheckpointError(f"model {description.name}: codec must be {CODEC_TYPE}, got {kind!r}")
+        try:
+            grouping = GroupingSettings(**settings.pop("grouping", {}))
+            sigma_cells = tuple(settings.pop("sigma_cells", (2.0, 2.0)))
+            return cls(fields=description.fields, sigma_cells=sigma_cells, grouping=grouping, **settings)
+        except TypeError as error:
+            raise CheckpointError(f"model {description.name}: unknown codec setting: {error}") from error
 
 
 def _inside(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -129,6 +206,8 @@ def _gaussians(
     return maps
 
 
-def default_codec(num_keypoints: int) -> AssociativeEmbeddingCodec:
-    """Codec with the papers' settings for a skeleton of `num_keypoints`."""
-    return AssociativeEmbeddingCodec(fields=associative_embedding_fields(num_keypoints))
+def _resized(heatmaps: Array, shape: tuple[int, ...]) -> Array:
+    """Bring heatmaps `[K, h, w]` to `shape` (h, w), edges to edges."""
+    if heatmaps.shape[1:] == shape:
+        return heatmaps
+    return np.stack([cv2.resize(one, shape[::-1], interpolation=cv2.INTER_LINEAR) for one in heatmaps])
