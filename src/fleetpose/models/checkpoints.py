@@ -65,7 +65,7 @@ def load_official(
     try:
         load_strictly(model, state)
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}{_remedy(state, name)}") from error
+        raise CheckpointError(f"{where}: {error}{_remedy(model, state, name)}") from error
     return model.eval()
 
 
@@ -99,7 +99,7 @@ def load_strictly(model: PoseNetwork, state: Mapping[str, Tensor]) -> None:
     """
     differences = _differences(model, state)
     if differences:
-        raise CheckpointError("weights do not fit the model: " + "; ".join(differences))
+        raise CheckpointError(f"weights do not fit the model: {'; '.join(differences)}")
     model.load_state_dict(state)
 
 
@@ -144,8 +144,11 @@ def _differences(model: PoseNetwork, state: Mapping[str, Tensor]) -> list[str]:
     return [f"{len(keys)} {what} (such as {keys[0]})" for what, keys in found if keys]
 
 
-def _remedy(state: Mapping[str, Tensor], name: str) -> str:
-    """Name the variant and the number of keypoints that would fit, if any in the family would."""
+def _remedy(model: PoseNetwork, state: Mapping[str, Tensor], name: str) -> str:
+    """Name the variant and the number of keypoints that fit, if any in the family do."""
+    own = model.state_dict()
+    if all(state[key].shape == own[key].shape for key in state.keys() & own.keys()):
+        return ""  # the right network, but not all of it or more than it
     for variant in (name, *(other for other in MODELS[name].variants if other != name)):
         keypoints = _keypoints_in(state, variant)
         if keypoints >= 1 and not _differences(_outline(variant, keypoints), state):

@@ -1,0 +1,51 @@
+"""Our networks compute what the authors' code computes, from the weights of their checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+
+from fleetpose.models import MODELS, build
+from fleetpose.models.checkpoints import load_official
+
+OFFICIAL_CHECKPOINTS = [
+    *((f"litepose_{size}_crowdpose", f"litepose-{size.lower()}", 14) for size in ("XS", "S", "M", "L")),
+    *((f"litepose_{size}_coco", f"litepose-{size.lower()}", 17) for size in ("XS", "S", "M", "L")),
+    ("efficienthrnet_H0", "efficienthrnet-h0", 17),
+    ("efficienthrnet_H-1", "efficienthrnet-hm1", 17),
+    ("efficienthrnet_H-2", "efficienthrnet-hm2", 17),
+    ("efficienthrnet_H-3", "efficienthrnet-hm3", 17),
+    ("efficienthrnet_H-4", "efficienthrnet-hm4", 17),
+]
+
+
+@pytest.mark.parametrize(("official", "name", "num_keypoints"), OFFICIAL_CHECKPOINTS)
+def test_official_checkpoint_entries_are_ours_by_other_names(official_shapes, official, name, num_keypoints):
+    entries = {key: torch.empty(shape, device="meta") for key, shape in official_shapes(official).items()}
+
+    ours = MODELS[name].convert_official_state_dict(entries)
+
+    with torch.device("meta"):
+        expected = build(name, num_keypoints=num_keypoints).state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {
+        key: value.shape for key, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("official", "scale", "name", "num_keypoints"),
+    [
+        ("litepose_XS_coco", 1.0, "litepose-xs", 17),
+        ("litepose_S_crowdpose", 1.0, "litepose-s", 14),
+        ("efficienthrnet_H-2", 0.5, "efficienthrnet-hm2", 17),
+        ("efficienthrnet_H0", 0.5, "efficienthrnet-h0", 17),
+    ],
+)
+def test_outputs_equal_those_of_the_authors_code(golden, official, scale, name, num_keypoints):
+    run = golden(official, scale)
+    network = load_official(run.state, name, num_keypoints=num_keypoints)
+
+    with torch.no_grad():
+        heatmaps, tags, fine_heatmaps = (maps.numpy() for maps in network(run.images).values())
+
+    for ours, theirs in zip((np.hstack([heatmaps, tags]), fine_heatmaps), run.outputs, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-4 * theirs.std()

@@ -1,0 +1,187 @@
+"""What every pose network keeps to, whatever its family."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fleetpose.errors import ConfigError, ShapeError, UnknownNameError
+from fleetpose.models import FAMILIES, MODELS, _by_variant, build
+
+RECORDED = Path(__file__).parent / "recorded_outputs.json"
+
+every_model = pytest.mark.parametrize("name", sorted(MODELS))
+
+
+@every_model
+def test_outputs_are_the_declared_fields(drawn_network, images, name):
+    network = drawn_network(name)
+
+    with torch.no_grad():
+        outputs = network(images)
+
+    assert [(key, *maps.shape) for key, maps in outputs.items()] == [
+        (field.name, 2, field.channels, 96 // field.stride, 64 // field.stride) for field in network.fields
+    ]
+
+
+@every_model
+def test_gradient_reaches_every_parameter(drawn_network, images, name):
+    network = drawn_network(name)
+
+    loss = sum(maps.square().mean() for maps in network(images).values())
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+
+    without = [
+        key for (key, _), grad in zip(network.named_parameters(), gradients, strict=True) if not grad.any()
+    ]
+    assert without == []
+
+
+@every_model
+def test_a_batch_equals_its_images_one_by_one(drawn_network, images, name):
+    network = drawn_network(name)
+
+    with torch.no_grad():
+        together = network(images)
+        apart = [network(image[None]) for image in images]
+
+    for key, maps in together.items():
+        expected = torch.cat([single[key] for single in apart])
+        assert (maps - expected).abs().max() < 1e-4 * expected.std()
+
+
+@every_model
+def test_memory_format_of_the_images_does_not_matter(drawn_network, images, name):
+    network = drawn_network(name)
+
+    with torch.no_grad():
+        plain = network(images)
+        channels_last = network(images.to(memory_format=torch.channels_last))
+
+    for key, maps in plain.items():
+        assert (maps - channels_last[key]).abs().max() < 1e-4 * maps.std()
+
+
+@every_model
+def test_outputs_are_as_recorded(drawn_network, images, name):
+    """The recorded values come from networks that equal the authors' code in test_goldens.py."""
+    with torch.no_grad():
+        outputs = drawn_network(name)(images)
+    samples = {
+        key: maps.flatten()[torch.linspace(0, maps.numel() - 1, 32).long()].tolist()
+        for key, maps in outputs.items()
+    }
+    recorded = json.loads(RECORDED.read_text())
+    if os.environ.get("FLEETPOSE_RECORD"):
+        recorded[name] = {key: [float(f"{v:.7g}") for v in values] for key, values in samples.items()}
+        RECORDED.write_text(json.dumps(dict(sorted(recorded.items())), indent=0) + "\n")
+
+    hint = "if test_goldens.py passes and the change is meant, run this test once with FLEETPOSE_RECORD=1"
+    assert samples.keys() == recorded[name].keys(), hint
+    for key, values in samples.items():
+        expected = np.array(recorded[name][key])
+        assert np.abs(values - expected).max() < 1e-3 * expected.std(), hint
+
+
+@pytest.mark.parametrize(
+    ("name", "crowdpose", "coco"),
+    [
+        ("litepose-xs", 1_675_552, 1_675_912),
+        ("litepose-s", 2_731_240, 2_731_624),
+        ("litepose-m", 3_533_808, 3_534_336),
+        ("litepose-l", 5_738_120, 5_738_672),
+        ("efficienthrnet-h0", 19_721_990, 19_725_359),
+        ("efficienthrnet-hm1", 13_001_707, 13_004_446),
+        ("efficienthrnet-hm2", 8_261_281, 8_263_495),
+        ("efficienthrnet-hm3", 5_358_596, 5_360_390),
+        ("efficienthrnet-hm4", 2_763_227, 2_764_706),
+    ],
+)
+def test_parameter_counts_are_those_of_the_papers_networks(drawn_network, name, crowdpose, coco):
+    with torch.device("meta"):
+        for_crowdpose = build(name, num_keypoints=14)
+
+    networks = (for_crowdpose, drawn_network(name))
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
+
+    assert counts == [crowdpose, coco]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("litepose-xs", 256),
+        ("litepose-s", 448),
+        ("litepose-m", 448),
+        ("litepose-l", 512),
+        ("efficienthrnet-h0", 512),
+        ("efficienthrnet-hm1", 480),
+        ("efficienthrnet-hm2", 448),
+        ("efficienthrnet-hm3", 416),
+        ("efficienthrnet-hm4", 384),
+    ],
+)
+def test_input_sizes_are_those_of_the_papers(drawn_network, name, size):
+    network = drawn_network(name)
+
+    assert network.input_size == (size, size)
+    network.check_size(network.input_size)
+
+
+@pytest.mark.parametrize("name", ["litepose-xs", "efficienthrnet-hm4"])
+def test_new_networks_begin_with_almost_empty_heatmaps_and_different_tags(images, name):
+    torch.manual_seed(0)
+    network = build(name)
+
+    outputs = network(images)
+
+    for key in ("heatmaps_s4", "heatmaps_s2"):
+        assert outputs[key].abs().mean() < 0.2
+    assert outputs["tags_s4"].std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["litepose-xs", "efficienthrnet-hm4"])
+def test_sizes_that_are_no_multiple_are_refused_by_name(name):
+    network = build(name)
+    wrong = network.size_multiple + 8
+
+    with pytest.raises(ShapeError, match=f"multiples of {network.size_multiple} pixels"):
+        network.check_size((network.size_multiple, wrong))
+    with pytest.raises(ShapeError, match="positive"):
+        network.check_size((0, network.size_multiple))
+
+
+@pytest.mark.parametrize("name", ["litepose-xs", "efficienthrnet-hm4"])
+def test_the_smallest_size_runs(drawn_network, name):
+    network = drawn_network(name)
+    size = network.size_multiple
+
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, 3, size, size))
+
+    assert outputs["heatmaps_s2"].shape == (1, 17, size // 2, size // 2)
+
+
+def test_an_unknown_name_is_answered_with_close_ones():
+    with pytest.raises(UnknownNameError, match="unknown model 'litepose_xs'; did you mean litepose-xs"):
+        build("litepose_xs")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.variants[0])
+def test_a_familys_own_builder_answers_an_unknown_name_with_close_ones(family):
+    with pytest.raises(UnknownNameError, match=f"did you mean .*{family.variants[0]}"):
+        family.build(family.variants[0] + "x", num_keypoints=17)
+
+
+def test_a_network_without_keypoints_is_refused():
+    with pytest.raises(ConfigError, match="num_keypoints must be at least 1, but got 0"):
+        build("litepose-xs", num_keypoints=0)
+
+
+def test_two_families_cannot_share_a_variants_name():
+    with pytest.raises(ConfigError, match="two families call a variant"):
+        _by_variant((FAMILIES[0], FAMILIES[0]))
