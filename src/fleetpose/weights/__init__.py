@@ -1,0 +1,43 @@
+"""The models that come with the package: every `.onnx` file of this folder, called by its file's name.
+
+A model file describes itself, card included (`fleetpose.codecs.description`), so nothing is listed here.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from fleetpose.errors import CheckpointError, UnknownNameError
+
+#: What `fleetpose.load()` loads.
+DEFAULT_MODEL = "litepose-xs"
+FOLDER = Path(str(resources.files(__name__)))
+
+
+def bundled_models() -> dict[str, Path]:
+    """Names of the bundled models → their files, sorted by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.onnx"))}
+
+
+def find_model(model: str | Path | None = None) -> Path:
+    """File of a model given by its name or its path; None for the default.
+
+    Raises:
+        UnknownNameError: no bundled model has the name; close matches are offered.
+        CheckpointError: the path leads nowhere, or no model is bundled.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    bundled = bundled_models()
+    if name in bundled:
+        return bundled[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    if isinstance(model, Path) or path.suffix == ".onnx":
+        raise CheckpointError(f"cannot read the model {path}: no such file")
+    if not bundled:
+        raise CheckpointError(
+            f"no model {name!r}: this installation bundles none; give the path of an .onnx file"
+        )
+    raise UnknownNameError("model", name, bundled)

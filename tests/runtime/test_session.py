@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.runtime.session import OnnxSession, read_description
+
+onnx = pytest.importorskip("onnx")
+
+
+def _changed(model, path, change):
+    proto = onnx.load(str(model))
+    change(proto)
+    onnx.save(proto, str(path))
+    return path
+
+
+def test_a_session_answers_with_maps_by_name(dots_model, fake_description):
+    session = OnnxSession(dots_model, threads=1)
+
+    maps = session.run(np.zeros((1, 3, 64, 96), np.float32))
+
+    assert session.description == fake_description
+    assert {name: values.shape for name, values in maps.items()} == {
+        "heatmaps_s4": (17, 16, 24),
+        "tags_s4": (17, 16, 24),
+        "heatmaps_s2": (17, 32, 48),
+    }
+
+
+def test_a_description_is_read_without_running_the_model(dots_model, fake_description):
+    assert read_description(dots_model) == fake_description
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), (b"", "cannot read"), (b"hello", "cannot read")]
+)
+@pytest.mark.parametrize("read", [OnnxSession, read_description])
+def test_a_file_that_is_no_model_is_named_in_one_line(tmp_path, content, message, read, capfd):
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read(path)
+
+    assert "broken.onnx" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_model_without_a_description_says_how_to_get_one(dots_model, tmp_path):
+    path = _changed(dots_model, tmp_path / "bare.onnx", lambda proto: proto.ClearField("metadata_props"))
+
+    with pytest.raises(CheckpointError, match=r"does not describe itself.*fleetpose export"):
+        OnnxSession(path)
+
+
+def test_a_model_with_a_faulty_description_is_named(dots_model, tmp_path):
+    def spoil(proto):
+        proto.metadata_props[0].value = proto.metadata_props[0].value.replace('"licence"', '"license"')
+
+    path = _changed(dots_model, tmp_path / "odd.onnx", spoil)
+
+    with pytest.raises(CheckpointError, match=r"odd\.onnx.*lacks the key 'licence'"):
+        OnnxSession(path)
+
+
+def test_outputs_that_are_not_the_described_ones_are_refused(dots_model, tmp_path):
+    def swap(proto):
+        outputs = list(proto.graph.output)
+        del proto.graph.output[:]
+        proto.graph.output.extend(outputs[::-1])
+
+    path = _changed(dots_model, tmp_path / "swapped.onnx", swap)
+
+    with pytest.raises(CheckpointError, match="has the outputs heatmaps_s2, tags_s4, heatmaps_s4"):
+        OnnxSession(path)
+
+
+def test_a_number_of_threads_below_one_is_refused(dots_model):
+    with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
+        OnnxSession(dots_model, threads=0)
