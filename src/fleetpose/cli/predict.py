@@ -1,0 +1,92 @@
+"""`fleetpose predict`: people in pictures, folders, videos, cameras and streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from fleetpose.cli.exit_codes import EXIT_OK, EXIT_SOME_FAILED
+from fleetpose.errors import ConfigError
+from fleetpose.runtime import DEFAULT_THRESHOLD
+
+if TYPE_CHECKING:
+    from fleetpose.runtime.batch import Tally
+
+#: A call's results go to a folder of their own within this one.
+RUNS = Path("runs/predict")
+
+
+def predict(
+    *sources: str,
+    model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
+    save: str = "image,video,coco,csv",
+    out: Path | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    short_side: int | None = None,
+    threads: int | None = None,
+    max_frames: int | None = None,
+    flip_test: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    boxes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> int:
+    """Find people in pictures, folders, videos or from a camera.
+
+    Results go to a new folder runs/predict/NAME: annotated pictures and H.264 videos, COCO results
+    (predictions.coco.json), a table of keypoints (keypoints.csv). A file that cannot be read is named and
+    all others are still done; the exit code is then 1.
+
+    Args:
+        sources: pictures, folders, patterns such as "*.jpg", videos, a camera's number, RTSP addresses.
+        model: name of a bundled model (see `fleetpose models`) or an .onnx file.
+        save: what to write, some of image,video,coco,csv,json,openpose.
+        out: folder for the results instead of runs/predict/NAME; a number is added if it is not empty.
+        threshold: leave out people with a lower score, 0 to 1.
+        short_side: bring the shorter side of a picture to so many pixels; more finds smaller people.
+        threads: processor threads of the network.
+        max_frames: stop each video or camera after so many frames.
+        flip_test: look at the mirrored picture too: better, half as fast.
+        boxes: draw boxes around people.
+    """
+    # Imports stand here so that help need not wait for OpenCV, FFmpeg and the runtime.
+    from fleetpose.cli.progress import RichWatcher  # noqa: PLC0415
+    from fleetpose.draw import DrawSettings  # noqa: PLC0415
+    from fleetpose.runtime.batch import Tally, find_all, predict_all  # noqa: PLC0415
+    from fleetpose.runtime.predictor import load  # noqa: PLC0415
+    from fleetpose.runtime.recording import Recorder, check_formats, new_folder  # noqa: PLC0415
+
+    if not sources:
+        raise ConfigError("nothing to look at: name pictures, folders, videos or a camera's number")
+    formats = [name.strip() for name in save.split(",") if name.strip()]
+    check_formats(formats)
+    tally = Tally()
+    found = find_all(sources, tally)
+    if not found:
+        return _report(tally, None)
+    predictor = load(
+        model, threshold=threshold, short_side=short_side, threads=threads, has_flip_test=flip_test
+    )
+    folder = new_folder(out or RUNS / found[0].name)
+    drawing = DrawSettings(has_boxes=boxes)
+    try:
+        with (
+            Recorder(folder, formats=formats, sources=found, settings=drawing) as recorder,
+            RichWatcher(source_count=len(found)) as watcher,
+        ):
+            predict_all(predictor, found, recorder, tally=tally, watcher=watcher, max_frames=max_frames)
+    finally:
+        code = _report(tally, folder)
+    return code
+
+
+def _report(tally: Tally, folder: Path | None) -> int:
+    """Say what was done and what failed → exit code."""
+    from fleetpose.cli.output import say, steps_in_words, warn  # noqa: PLC0415 - help must not wait for it
+
+    if folder is not None:
+        say(f"{tally.in_words()}: {folder}")
+    if tally.steps.count:
+        say(steps_in_words(tally.steps.means_ms()))
+    for failure in tally.failures:
+        warn(failure)
+    return EXIT_SOME_FAILED if tally.failures else EXIT_OK
