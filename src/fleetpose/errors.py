@@ -19,12 +19,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import ModuleType
+    from collections.abc import Callable, Iterable
 
 
 class PoseError(Exception):
     """Base of all errors that FleetPose raises on purpose."""
+
+    def __reduce__(self) -> tuple[Callable[..., PoseError], tuple[type[PoseError], tuple[Any, ...]]]:
+        # Some constructors build the message from parts; a worker process hands over the whole message.
+        return _restore, (type(self), self.args)
 
 
 class ConfigError(PoseError, ValueError):
@@ -34,11 +37,11 @@ class ConfigError(PoseError, ValueError):
 class UnknownNameError(ConfigError):
     """A name that no table holds."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         """Say which `name` of which `kind` is unknown, and the closest of the `known` ones."""
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+        close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
@@ -66,8 +69,16 @@ class MissingExtraError(PoseError, ImportError):
     """An optional dependency is not installed."""
 
 
-def require(module: str, *, extra: str) -> ModuleType | Any:  # noqa: ANN401 - modules are duck-typed
+def _restore(kind: type[PoseError], args: tuple[Any, ...]) -> PoseError:
+    """Make an error anew from its message, past the constructor."""
+    return kind.__new__(kind, *args)
+
+
+def require(module: str, *, extra: str) -> Any:  # noqa: ANN401 - modules are duck-typed
     """Import an optional `module`, or raise with the pip line that installs its `extra`.
+
+    Raises:
+        MissingExtraError: the module, or something that it needs, is not installed or does not load.
 
     >>> require("json", extra="train").dumps([1])
     '[1]'
@@ -76,5 +87,6 @@ def require(module: str, *, extra: str) -> ModuleType | Any:  # noqa: ANN401 - m
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        message = f"{package} is not installed; run: pip install 'fleetpose[{extra}]'"
-        raise MissingExtraError(message) from error
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        trouble = "is not installed" if is_absent else f"cannot be imported ({error})"
+        raise MissingExtraError(f"{package} {trouble}; run: pip install 'fleetpose[{extra}]'") from error
