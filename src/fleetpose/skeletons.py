@@ -35,8 +35,9 @@ class Skeleton:
     sigmas: tuple[float, ...]  # spread of annotators per keypoint, as a share of sqrt(area)
 
     def __post_init__(self) -> None:
-        for problem in self._problems():
-            raise ConfigError(f"skeleton {self.name!r}: {problem}")
+        problems = self._problems()
+        if problems:
+            raise ConfigError(f"skeleton {self.name!r}: {problems[0]}")
 
     def _problems(self) -> list[str]:
         """Each thing that does not hold together, in words."""
@@ -55,7 +56,7 @@ class Skeleton:
         if len(self.sigmas) != len(self.keypoints):
             found.append(f"sigmas must be {len(self.keypoints)} numbers, got {len(self.sigmas)}")
         if any(not np.isfinite(sigma) or sigma <= 0 for sigma in self.sigmas):
-            found.append("sigmas must be positive")
+            found.append(f"sigmas must be positive numbers, got {list(self.sigmas)}")
         return found
 
     def __len__(self) -> int:
@@ -104,46 +105,54 @@ class Skeleton:
     def from_dict(cls, data: dict[str, Any]) -> Skeleton:
         """Build from plain data with keys `name`, `keypoints`, `limbs`, `flip_pairs`, `sigmas`.
 
-        Without `flip_pairs`, names that differ only in left and right are paired. Without `sigmas`
-        a middle value stands in and a warning is logged, because OKS scores then mean little.
+        Without `name` it is called "custom". Without `flip_pairs`, names that differ only in left and right
+        are paired. Without `sigmas` a middle value stands in and a warning is logged, because OKS scores
+        then mean little.
 
         Raises:
             ConfigError: a key is unknown, missing or of the wrong form.
         """
         known = {"name", "keypoints", "limbs", "flip_pairs", "sigmas"}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise UnknownNameError("skeleton key", str(unknown[0]), known)
-        keypoints = _names("keypoints", data.get("keypoints"))
-        name = str(data.get("name", "custom"))
-        if data.get("sigmas") is None:
-            logger.warning(
-                "skeleton %s gives no sigmas: %.3f is guessed for all; OKS scores are only rough",
-                name,
-                GUESSED_SIGMA,
-            )
+        for key in data:
+            if key not in known:
+                raise UnknownNameError("skeleton key", key, known)
+        # An absent key and one without a value say the same in YAML.
+        given = {key: value for key, value in data.items() if value is not None}
+        keypoints = _names("keypoints", given.get("keypoints"))
+        name = given.get("name", "custom")
+        if not isinstance(name, str):
+            raise ConfigError(f"skeleton: name must be text, got {name!r}")
         return cls(
             name=name,
             keypoints=keypoints,
-            limbs=_pairs("limbs", data.get("limbs") or ()),
+            limbs=_pairs("limbs", given.get("limbs", ())),
             flip_pairs=(
-                flip_pairs_by_name(keypoints)
-                if data.get("flip_pairs") is None
-                else _pairs("flip_pairs", data["flip_pairs"])
+                _pairs("flip_pairs", given["flip_pairs"])
+                if "flip_pairs" in given
+                else flip_pairs_by_name(keypoints)
             ),
-            sigmas=_numbers("sigmas", data.get("sigmas") or [GUESSED_SIGMA] * len(keypoints)),
+            sigmas=(
+                _numbers("sigmas", given["sigmas"])
+                if "sigmas" in given
+                else _guessed_sigmas(name, len(keypoints))
+            ),
         )
 
 
 def flip_pairs_by_name(keypoints: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pair the names that differ only in a `left` and a `right`.
+    """Pair the names that differ only in a `left` and a `right`, which may be capitalised.
 
-    >>> flip_pairs_by_name(["nose", "left_eye", "right_eye"])
-    (('left_eye', 'right_eye'),)
+    >>> flip_pairs_by_name(["nose", "left_eye", "right_eye", "Left Wing", "Right Wing"])
+    (('left_eye', 'right_eye'), ('Left Wing', 'Right Wing'))
     """
-    present = set(keypoints)
-    mirrored = [(name, name.replace("left", "right")) for name in keypoints if "left" in name]
-    return tuple((left, right) for left, right in mirrored if right in present)
+    mirrored = {name: _mirrored_name(name) for name in keypoints}
+    return tuple((left, right) for left, right in mirrored.items() if right != left and right in mirrored)
+
+
+def _mirrored_name(name: str) -> str:
+    for left, right in (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT")):
+        name = name.replace(left, right)
+    return name
 
 
 def load_skeleton(source: str | Path) -> Skeleton:
@@ -166,7 +175,10 @@ def load_skeleton(source: str | Path) -> Skeleton:
         raise ConfigError(
             f"skeleton file {path} must hold a mapping with keypoints, got {type(data).__name__}"
         )
-    return Skeleton.from_dict(data)
+    try:
+        return Skeleton.from_dict(data)
+    except ConfigError as error:
+        raise ConfigError(f"skeleton file {path}: {error}") from error
 
 
 def _pair_problems(kind: str, pairs: Sequence[tuple[str, str]], keypoints: Sequence[str]) -> list[str]:
@@ -178,7 +190,7 @@ def _pair_problems(kind: str, pairs: Sequence[tuple[str, str]], keypoints: Seque
 
 
 def _names(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
         raise ConfigError(f"skeleton: {key} must be a list of names, got {value!r}")
     return tuple(value)
 
@@ -193,9 +205,16 @@ def _pairs(key: str, value: object) -> tuple[tuple[str, str], ...]:
 
 
 def _numbers(key: str, value: object) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, int | float) for item in value):
+    if not isinstance(value, list | tuple) or not all(type(item) in (int, float) for item in value):
         raise ConfigError(f"skeleton: {key} must be a list of numbers, got {value!r}")
     return tuple(float(item) for item in value)
+
+
+def _guessed_sigmas(name: str, count: int) -> tuple[float, ...]:
+    logger.warning(
+        "skeleton %s gives no sigmas: %.3f is guessed for all; OKS scores are only rough", name, GUESSED_SIGMA
+    )
+    return (GUESSED_SIGMA,) * count
 
 
 _COCO_KEYPOINTS = (
@@ -253,13 +272,14 @@ def _built_in(name: str, keypoints: tuple[str, ...], limbs: tuple[tuple[str, str
     )
 
 
-#: COCO keypoints 2017 (Lin et al., arXiv:1405.0312).
+#: COCO keypoints 2017 (Lin et al., arXiv:1405.0312), with the limbs of its annotation files.
 COCO = _built_in(
     "coco17",
     _COCO_KEYPOINTS,
     (
         *_ARMS_AND_LEGS,
         *_TRUNK,
+        ("left_eye", "right_eye"),
         ("nose", "left_eye"),
         ("nose", "right_eye"),
         ("left_eye", "left_ear"),
