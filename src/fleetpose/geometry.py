@@ -47,6 +47,17 @@ def cells_to_pixels(cells: Array, stride: float) -> Array:
     return (cells + 0.5) * stride - 0.5
 
 
+def is_inside(points: Array, image_size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Whether points `[..., 2+]` (x, y, …) lie on an image of size (h, w) → `[...]`.
+
+    >>> is_inside(np.array([[-0.5, 0.0], [639.5, 0.0]]), (480, 640)).tolist()
+    [True, False]
+    """
+    x, y = points[..., 0], points[..., 1]
+    h, w = image_size
+    return np.asarray((x >= -0.5) & (y >= -0.5) & (x < w - 0.5) & (y < h - 0.5))
+
+
 def flip_points(points: Array, width: int) -> Array:
     """Mirror points `[..., 2+]` (x, y, …) left to right in an image of `width` pixels.
 
@@ -222,13 +233,17 @@ def box_ious(boxes_a: Array, boxes_b: Array) -> Array:
 def keypoint_boxes(keypoints: Array, image_size: tuple[int, int]) -> Array:
     """Boxes `[N, 4]` around the keypoints `[N, K, 3]` whose score is above 0, widened and cut to the image.
 
-    A person without any such keypoint gets the box (0, 0, 0, 0).
+    They hold at least the pixels around their keypoints, so that nobody's box on the image is empty. A person
+    without any such keypoint gets the box (0, 0, 0, 0).
+
+    >>> keypoint_boxes(np.array([[[5.0, 5.0, 0.9], [25.0, 7.0, 0.2]]]), (480, 640)).tolist()
+    [[3.0, 4.5, 27.0, 7.5]]
     """
     present = keypoints[..., 2:3] > 0
     points = keypoints[..., :2]
     low = np.where(present, points, np.inf).min(axis=1, initial=np.inf)
     high = np.where(present, points, -np.inf).max(axis=1, initial=-np.inf)
-    margin = KEYPOINT_BOX_MARGIN * np.maximum(high - low, 0)
+    margin = np.maximum(KEYPOINT_BOX_MARGIN * (high - low), 0.5)
     h, w = image_size
     limit = np.array([w - 0.5, h - 0.5])
     boxes = np.concatenate([np.clip(low - margin, -0.5, limit), np.clip(high + margin, -0.5, limit)], axis=-1)
