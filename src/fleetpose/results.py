@@ -22,7 +22,7 @@ class PoseResult:
 
     Attributes:
         keypoints: `[N, K, 3]` float32 (x, y, score); score in [0, 1], 0 where the keypoint was not found.
-        boxes: `[N, 4]` float32 (x1, y1, x2, y2).
+        boxes: `[N, 4]` float32 (x1, y1, x2, y2), x1 <= x2 and y1 <= y2.
         scores: `[N]` float32 in [0, 1], one per person.
         image_size: (h, w) of the picture.
         skeleton: names of the K keypoints.
@@ -47,10 +47,9 @@ class PoseResult:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        people, k = len(self.scores), len(self.skeleton)
-        _check("keypoints", self.keypoints, (people, k, 3), np.floating)
+        people = _check("scores", self.scores, (None,), np.floating)
+        _check("keypoints", self.keypoints, (people, len(self.skeleton), 3), np.floating)
         _check("boxes", self.boxes, (people, 4), np.floating)
-        _check("scores", self.scores, (people,), np.floating)
         if self.track_ids is not None:
             _check("track_ids", self.track_ids, (people,), np.integer)
         if self.masks is not None:
@@ -58,6 +57,10 @@ class PoseResult:
         for name, values in (("keypoints", self.keypoints), ("boxes", self.boxes), ("scores", self.scores)):
             if not np.isfinite(values).all():
                 raise ShapeError(name, "finite numbers", "NaN or infinity")
+        _check_share("scores", self.scores)
+        _check_share("scores of keypoints", self.keypoints[..., 2])
+        if (self.boxes[:, :2] > self.boxes[:, 2:]).any():
+            raise ShapeError("boxes", "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2", "one turned inside out")
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], skeleton: Skeleton) -> PoseResult:
@@ -89,7 +92,7 @@ class PoseResult:
         )
 
     def to_coco(self, image_id: int = 0, *, category_id: int = 1) -> list[dict[str, Any]]:
-        """People in COCO's results format, one row each: ids, `keypoints` `[3K]`, `score`, `bbox` xywh, `area`.
+        """People in COCO's results format, a row each: ids, `keypoints` `[3K]`, `score`, `bbox` xywh, `area`.
 
         COCO's keypoints name pixels, as ours do; its boxes start at the corner of the first pixel, half a
         pixel from its centre. The third number of a keypoint is its score.
@@ -131,10 +134,11 @@ class PoseResult:
         supervision = require("supervision", extra="supervision")
         if not len(self):
             return supervision.KeyPoints.empty()
+        # By position, because the name of the third argument, the scores, differs between its versions.
         return supervision.KeyPoints(
-            xy=self.keypoints[..., :2],
-            keypoint_confidence=self.keypoints[..., 2],
-            class_id=np.zeros(len(self), int),
+            self.keypoints[..., :2].astype(np.float32),
+            np.zeros(len(self), int),
+            self.keypoints[..., 2].astype(np.float32),
         )
 
     def rows(self) -> Iterator[dict[str, str | int | float]]:
@@ -163,9 +167,20 @@ TABLE_COLUMNS = (
 )
 
 
-def _check(name: str, array: object, shape: tuple[int, ...], kind: type[Any]) -> None:
+def _check(name: str, array: object, shape: tuple[int | None, ...], kind: type[Any]) -> int:
+    """Refuse another type or shape, in which None stands for any length; return the first length."""
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, kind):
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise ShapeError(name, f"an array of {kind.__name__}", got)
-    if array.shape != shape:
-        raise ShapeError(name, f"of shape {list(shape)}", list(array.shape))
+    is_fitting = array.ndim == len(shape) and all(
+        want in (None, length) for want, length in zip(shape, array.shape, strict=True)
+    )
+    if not is_fitting:
+        wanted = ", ".join("N" if want is None else str(want) for want in shape)
+        raise ShapeError(name, f"of shape [{wanted}]", list(array.shape))
+    return int(array.shape[0])
+
+
+def _check_share(name: str, values: Array) -> None:
+    if ((values < 0) | (values > 1)).any():
+        raise ShapeError(name, "from 0 to 1", f"{values.min():g} to {values.max():g}")
