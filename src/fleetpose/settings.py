@@ -1,8 +1,9 @@
-"""Plain data ↔ frozen dataclasses, strictly: a typo in a settings file or an override is an error that names it."""
+"""Plain data ↔ frozen dataclasses, strictly: a typo in a settings file or an override is refused by name."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,16 @@ from fleetpose.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
 
+#: YAML 1.1 takes such a number, as in `lr=1e-3`, for text.
+_EXPONENT_WITHOUT_POINT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
+
 
 def from_plain(kind: type[T], data: object, *, where: str = "settings") -> T:
     """Build a dataclass of type `kind` from mappings, lists and scalars, checking every name and type.
 
     Args:
-        kind: a dataclass whose fields are scalars, paths, tuples, optional values or further dataclasses.
+        kind: a dataclass whose fields are scalars, paths, tuples, dicts by name, optional values (one type or
+            None) or further dataclasses.
         data: mapping with the fields' names; fields that have a default may be absent.
         where: what the data is, for messages.
 
@@ -49,6 +54,8 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - any settings value
         }
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     return value
@@ -65,20 +72,32 @@ def override(settings: T, assignments: Sequence[str]) -> T:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"an override reads name=value, got {assignment!r}")
-        _assign(plain, path.strip().split("."), yaml.safe_load(text), assignment)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"the value in {assignment!r} is no YAML: {reason}") from error
+        _assign(plain, path.strip().split("."), value, assignment)
     return from_plain(type(settings), plain)
 
 
 def _assign(plain: Any, path: Sequence[str], value: object, assignment: str) -> None:  # noqa: ANN401
-    for depth, part in enumerate(path):
-        key: Any = int(part) if isinstance(plain, list) and part.isdigit() else part
-        known = range(len(plain)) if isinstance(plain, list) else plain
-        if not isinstance(plain, list | dict) or key not in known:
-            raise UnknownNameError(f"field in {assignment!r}", str(part), [str(name) for name in known or ()])
-        if depth == len(path) - 1:
-            plain[key] = value
-        else:
-            plain = plain[key]
+    *parents, last = path
+    for part in parents:
+        plain = plain[_key(plain, part, assignment)]
+    plain[_key(plain, last, assignment)] = value
+
+
+def _key(plain: object, part: str, assignment: str) -> Any:  # noqa: ANN401 - of a list or of a mapping
+    """Position or name in `plain` that `part` of an override's path means."""
+    if isinstance(plain, list):
+        known: list[Any] = list(range(len(plain)))
+    else:
+        known = list(plain) if isinstance(plain, dict) else []
+    names = {str(key): key for key in known}
+    if part not in names:
+        raise UnknownNameError(f"field in {assignment!r}", part, names)
+    return names[part]
 
 
 def _is_required(item: dataclasses.Field[Any]) -> bool:
@@ -92,22 +111,35 @@ def _convert(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a t
         return _convert_optional(hint, value, where)
     if origin is tuple:
         return _convert_tuple(typing.get_args(hint), value, where)
+    if origin is dict:
+        return _convert_dict(typing.get_args(hint), value, where)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_plain(hint, value, where=where)  # type: ignore[arg-type]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
+    if hint is float:
+        value = _as_float(value)
+    elif hint is Path and isinstance(value, str):
+        value = Path(value)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
 
 
+def _convert_dict(members: tuple[Any, ...], value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a mapping, got {value!r}")
+    return {str(name): _convert(members[1], item, f"{where}.{name}") for name, item in value.items()}
+
+
 def _convert_optional(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401
-    members = [member for member in typing.get_args(hint) if member is not type(None)]
-    if value is None:
-        return None
-    return _convert(members[0], value, where)
+    (member,) = (member for member in typing.get_args(hint) if member is not type(None))
+    return None if value is None else _convert(member, value, where)
+
+
+def _as_float(value: object) -> object:
+    """Make whole numbers and exponents without a point float; return anything else as it is."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_exponent = isinstance(value, str) and _EXPONENT_WITHOUT_POINT.fullmatch(value)
+    return float(value) if is_whole or is_exponent else value  # type: ignore[arg-type]  # one of the two
 
 
 def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
