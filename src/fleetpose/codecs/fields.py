@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from fleetpose.errors import ConfigError
+
 
 class FieldKind(str, Enum):
     """The meaning of a map's channels."""
@@ -30,6 +32,15 @@ class Field:
     channels: int
     stride: int  # input pixels per cell
     label: str = ""  # tells apart two fields of one kind and stride, such as two passes
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.stride) < 1:
+            raise ConfigError(
+                f"field {self.name} must have at least one channel and a stride of at least one pixel, "
+                f"got {self.channels} and {self.stride}"
+            )
+        if self.kind is FieldKind.PAFS and self.channels % 2:
+            raise ConfigError(f"field {self.name} must have two channels per limb, got {self.channels}")
 
     @property
     def name(self) -> str:
