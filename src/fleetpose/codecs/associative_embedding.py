@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.grouping import GroupingSettings, group
-from fleetpose.errors import CheckpointError, ShapeError
-from fleetpose.geometry import cells_to_pixels, pixels_to_cells
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError
+from fleetpose.geometry import cells_to_pixels, is_inside, pixels_to_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +52,17 @@ class AssociativeEmbeddingCodec:
 
     def __post_init__(self) -> None:
         heatmaps = tuple(item for item in self.fields if item.kind is FieldKind.HEATMAPS)
-        (tags,) = (item for item in self.fields if item.kind is FieldKind.TAGS)
+        tags = tuple(item for item in self.fields if item.kind is FieldKind.TAGS)
+        if not heatmaps or len(tags) != 1:
+            names = [item.name for item in self.fields]
+            raise ConfigError(f"associative embedding needs heatmaps and one field of tags, got {names}")
+        if len(self.sigma_cells) != len(heatmaps) or min(self.sigma_cells) <= 0:
+            raise ConfigError(
+                f"sigma_cells must be a positive number for each of {len(heatmaps)} heatmap fields, "
+                f"got {list(self.sigma_cells)}"
+            )
         object.__setattr__(self, "heatmap_fields", heatmaps)
-        object.__setattr__(self, "tag_field", tags)
+        object.__setattr__(self, "tag_field", tags[0])
 
     def encode(self, keypoints: Array, *, size: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
         """Make the target maps of one picture.
@@ -68,19 +76,19 @@ class AssociativeEmbeddingCodec:
             Gaussians centred exactly on the keypoint; and `tag_cells` `[max_people, K]` int64: the flat index
             y * w + x of each keypoint's cell on the tag map, -1 where there is none.
         """
-        is_inside = _inside(keypoints, size)
+        is_drawn = (keypoints[..., 2] > 0) & is_inside(keypoints, size)
+        # Keypoints without a label may hold anything, NaN too.
+        points = np.where(is_drawn[..., None], keypoints[..., :2], 0)
         targets: dict[str, npt.NDArray[np.generic]] = {}
         for item, sigma in zip(self.heatmap_fields, self.sigma_cells, strict=True):
             shape = (size[0] // item.stride, size[1] // item.stride)
-            targets[item.name] = _gaussians(
-                pixels_to_cells(keypoints[..., :2], item.stride), is_inside, shape, sigma
-            )
+            targets[item.name] = _gaussians(pixels_to_cells(points, item.stride), is_drawn, shape, sigma)
         h, w = size[0] // self.tag_field.stride, size[1] // self.tag_field.stride
-        cells = np.rint(pixels_to_cells(keypoints[..., :2], self.tag_field.stride)).astype(np.int64)
+        cells = np.rint(pixels_to_cells(points, self.tag_field.stride)).astype(np.int64)
         flat = np.clip(cells[..., 1], 0, h - 1) * w + np.clip(cells[..., 0], 0, w - 1)
-        people = np.flatnonzero(is_inside.any(axis=1))[: self.max_people]
+        people = np.flatnonzero(is_drawn.any(axis=1))[: self.max_people]
         tag_cells = np.full((self.max_people, keypoints.shape[1]), -1, np.int64)
-        tag_cells[: len(people)] = np.where(is_inside, flat, -1)[people]
+        tag_cells[: len(people)] = np.where(is_drawn, flat, -1)[people]
         targets[TAG_CELLS] = tag_cells
         return targets
 
@@ -104,13 +112,15 @@ class AssociativeEmbeddingCodec:
         """
         masks = {}
         for item in self.heatmap_fields:
+            h, w = counts.shape[0] // item.stride, counts.shape[1] // item.stride
             half = item.stride // 2
-            coarse = counts[half :: item.stride, half :: item.stride]
+            coarse = counts[half :: item.stride, half :: item.stride][:h, :w]
             mask = np.repeat(coarse[None], is_known.shape[1], axis=0)
             corners = np.rint(pixels_to_cells(boxes, item.stride)).astype(int)
+            corners[:, 2:] += 1  # slices end before the second number
             for person in np.flatnonzero(~is_known.all(axis=1)):
                 x1, y1, x2, y2 = np.maximum(corners[person], 0)
-                mask[~is_known[person], y1 : y2 + 1, x1 : x2 + 1] = 0
+                mask[~is_known[person], y1:y2, x1:x2] = 0
             masks[item.name] = mask
         return masks
 
@@ -186,21 +196,15 @@ class AssociativeEmbeddingCodec:
             raise CheckpointError(f"model {description.name}: unknown codec setting: {error}") from error
 
 
-def _inside(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """`[N, K]` True where a keypoint is labelled and lies on the canvas of `size` (h, w)."""
-    x, y, v = np.moveaxis(keypoints, -1, 0)
-    return np.asarray((v > 0) & (x >= -0.5) & (y >= -0.5) & (x < size[1] - 0.5) & (y < size[0] - 0.5))
-
-
 def _gaussians(
-    centres: Array, is_inside: npt.NDArray[np.bool_], shape: tuple[int, int], sigma: float
+    centres: Array, is_drawn: npt.NDArray[np.bool_], shape: tuple[int, int], sigma: float
 ) -> npt.NDArray[np.float32]:
     """Maximum over people of Gaussians at `centres` `[N, K, 2]` (x, y) in cells → `[K, h, w]`."""
     h, w = shape
     maps = np.zeros((centres.shape[1], h, w), np.float32)
     along_x = np.exp(-0.5 * ((np.arange(w) - centres[..., 0:1]) / sigma) ** 2).astype(np.float32)
     along_y = np.exp(-0.5 * ((np.arange(h) - centres[..., 1:2]) / sigma) ** 2).astype(np.float32)
-    along_y[~is_inside] = 0
+    along_y[~is_drawn] = 0
     for gx, gy in zip(along_x, along_y, strict=True):
         np.maximum(maps, gy[:, :, None] * gx[:, None, :], out=maps)
     return maps
