@@ -46,7 +46,7 @@ class GroupingSettings:
     Attributes:
         detection_threshold: a candidate's peak is higher than this.
         tag_threshold: tags of one person differ by less than this.
-        window: a candidate is the highest of window by window cells; odd.
+        window: a candidate is the highest of window by window cells; odd, at least 3.
         max_people: people per picture, and candidates per keypoint.
         keypoint_order: in which keypoints are assigned; None for the authors' order, see `keypoint_order`.
         is_refined: whether keypoints that were not found are looked for again.
@@ -64,8 +64,8 @@ class GroupingSettings:
     min_keypoints: int = 1
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
-            raise ConfigError(f"window must be an odd number of cells, got {self.window}")
+        if self.window < 3 or self.window % 2 == 0:
+            raise ConfigError(f"window must be an odd number of cells from 3 on, got {self.window}")
         for name in ("max_people", "min_keypoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -128,13 +128,10 @@ def group(heatmaps: Array, tags: Array, settings: GroupingSettings | None = None
     keypoints[is_found] = np.column_stack([tops, peaks.score])[members[is_found]]
     scores = keypoints[..., 2].mean(axis=1)
     if settings.is_refined and not is_found.all():
-        person_tags = _mean_tags(members, peak_tags)
-        for k in np.flatnonzero(~is_found.all(axis=0)).tolist():
-            missing = np.flatnonzero(~is_found[:, k])
-            found, rows = _search_missing(
-                heatmaps, tags, k, person_tags[missing], ratio=ratio, settings=settings
-            )
-            keypoints[missing[found], k] = rows
+        person, keypoint, rows = _search_missing(
+            heatmaps, tags, is_found, _mean_tags(members, peak_tags), ratio=ratio, settings=settings
+        )
+        keypoints[person, keypoint] = rows
     by_score = np.argsort(-scores, kind="stable")
     return keypoints[by_score].astype(np.float32), scores[by_score].astype(np.float32)
 
@@ -208,20 +205,23 @@ def assign(peaks: Peaks, peak_tags: Array, *, order: tuple[int, ...], settings: 
         gains = np.where(is_near, settings.tag_threshold**2 - distances + peaks.score[candidates, None], 0.0)
         rows, columns = linear_sum_assignment(gains, maximize=True)
         is_match = is_near[rows, columns]
-        rows, columns = rows[is_match], columns[is_match]
-        strangers = np.setdiff1d(np.arange(len(candidates)), rows)[: most - people]
-        rows = np.concatenate([rows, strangers])
-        columns = np.concatenate([columns, people + np.arange(len(strangers))])
+        owners = np.full(len(candidates), -1)
+        owners[rows[is_match]] = columns[is_match]
+        strangers = np.flatnonzero(owners < 0)[: most - people]
+        owners[strangers] = people + np.arange(len(strangers))
         people += len(strangers)
-        members[columns, k] = candidates[rows]
-        tag_sums[columns] += peak_tags[candidates[rows]]
-        counts[columns] += 1
+        is_kept = owners >= 0
+        candidates, owners = candidates[is_kept], owners[is_kept]
+        members[owners, k] = candidates
+        tag_sums[owners] += peak_tags[candidates]
+        counts[owners] += 1
     return members[:people]
 
 
 def squared_distances(tags_a: Array, tags_b: Array) -> Array:
     """Mean squared difference of tags `[C, T]` and `[N, T]` → `[C, N]`."""
-    return np.asarray(((tags_a[:, None] - tags_b[None]) ** 2).mean(axis=-1))
+    difference = tags_a[:, None] - tags_b[None]
+    return np.asarray(np.einsum("cnt,cnt->cn", difference, difference) / tags_a.shape[1])
 
 
 def _mean_tags(members: Indices, peak_tags: Array) -> Array:
@@ -231,24 +231,42 @@ def _mean_tags(members: Indices, peak_tags: Array) -> Array:
 
 
 def _search_missing(
-    heatmaps: Array, tags: Array, k: int, person_tags: Array, *, ratio: float, settings: GroupingSettings
-) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Look for keypoint k of people `[P, T]` among all local maxima → found `[P]`, their (x, y, score).
+    heatmaps: Array,
+    tags: Array,
+    is_found: npt.NDArray[np.bool_],
+    person_tags: Array,
+    *,
+    ratio: float,
+    settings: GroupingSettings,
+) -> tuple[Indices, Indices, Array]:
+    """Look for the keypoints that people lack among all local maxima.
 
     The best is high and alike: its height counts less the more its tag differs, and nothing from half the
     tag threshold on, where the authors' rounded distance forbids it too.
+
+    Returns:
+        Person `[F]`, keypoint `[F]` and (x, y, score) `[F, 3]` of those that were found.
     """
-    x, y = find_local_maxima(
-        heatmaps[k], threshold=settings.refine_threshold, limit=MAXIMA_PER_PERSON * settings.max_people
+    keypoint, x, y = find_local_maxima(
+        heatmaps,
+        np.flatnonzero(~is_found.all(axis=0)),
+        threshold=settings.refine_threshold,
+        limit=MAXIMA_PER_PERSON * settings.max_people,
     )
-    if not len(x):
-        return np.zeros(len(person_tags), bool), np.zeros((0, 3))
-    channel = np.full(len(x), k)
-    maxima_tags = sample_tags(tags, channel, x, y, ratio=ratio)
-    distances = squared_distances(person_tags, maxima_tags)
-    merit = heatmaps[k, y, x] * (1 - distances / (0.5 * settings.tag_threshold) ** 2)
-    best = merit.argmax(axis=1)
-    found = merit[np.arange(len(best)), best] > 0
-    best = best[found]
-    tops = subcell_tops(heatmaps, channel[best], x[best], y[best])
-    return found, np.column_stack([tops, heatmaps[k, y[best], x[best]]])
+    score = heatmaps[keypoint, y, x].astype(np.float64)
+    maxima_tags = sample_tags(tags, keypoint, x, y, ratio=ratio)
+    bounds = np.searchsorted(keypoint, np.arange(len(heatmaps) + 1)).tolist()
+    reach = (0.5 * settings.tag_threshold) ** 2
+    people, chosen = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
+    for k in np.unique(keypoint).tolist():
+        maxima = slice(bounds[k], bounds[k + 1])
+        missing = np.flatnonzero(~is_found[:, k])
+        distances = squared_distances(person_tags[missing], maxima_tags[maxima])
+        merit = score[maxima] * (1 - distances / reach)
+        best = merit.argmax(axis=1)
+        is_alike = merit[np.arange(len(best)), best] > 0
+        people.append(missing[is_alike])
+        chosen.append(bounds[k] + best[is_alike])
+    best = np.concatenate(chosen)
+    tops = subcell_tops(heatmaps, keypoint[best], x[best], y[best])
+    return np.concatenate(people), keypoint[best], np.column_stack([tops, score[best]])

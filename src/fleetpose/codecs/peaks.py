@@ -47,7 +47,7 @@ def find_peaks(heatmaps: Array, *, threshold: float, window: int, limit: int) ->
     Args:
         heatmaps: `[K, h, w]`.
         threshold: a peak is higher than this.
-        window: a peak is the highest of `window` by `window` cells around it; odd.
+        window: a peak is the highest of `window` by `window` cells around it; odd, at least 3.
         limit: at most so many peaks per keypoint, the highest.
 
     Raises:
@@ -80,20 +80,33 @@ def find_peaks(heatmaps: Array, *, threshold: float, window: int, limit: int) ->
     return Peaks(keypoint[order], cells % w, cells // w % h, score[order])
 
 
-def find_local_maxima(heatmap: Array, *, threshold: float, limit: int) -> tuple[Indices, Indices]:
-    """Find the highest cells of one heatmap `[h, w]` that are above the threshold and their 8 neighbours.
+def find_local_maxima(
+    heatmaps: Array, channels: Indices, *, threshold: float, limit: int
+) -> tuple[Indices, Indices, Indices]:
+    """Find cells that are above a low threshold and not below any of their 8 neighbours.
 
-    Unlike `find_peaks` its time does not depend on how many cells pass the threshold, so it may be low.
+    Unlike that of `find_peaks`, its time does not depend on how many cells pass the threshold.
+
+    Args:
+        heatmaps: `[K, h, w]` float32.
+        channels: heatmaps to look at, rising.
+        threshold: a maximum is higher than this.
+        limit: at most so many per heatmap, the highest.
 
     Returns:
-        Columns and rows `[C]` of at most `limit` cells, in no order.
+        Channel, column and row `[C]` of each, sorted by channel only.
     """
-    highest = cv2.dilate(heatmap, np.ones((3, 3), np.uint8))
-    cells = np.flatnonzero((heatmap >= highest) & (heatmap > threshold))
-    if len(cells) > limit:
-        cells = cells[np.argpartition(heatmap.reshape(-1)[cells], -limit)[-limit:]]
-    y, x = np.divmod(cells, heatmap.shape[1])
-    return x, y
+    _, h, w = heatmaps.shape
+    neighbourhood = np.ones((3, 3), np.uint8)
+    found = [np.zeros(0, np.intp)]
+    for k in channels.tolist():
+        heatmap = heatmaps[k]
+        cells = np.flatnonzero((heatmap >= cv2.dilate(heatmap, neighbourhood)) & (heatmap > threshold))
+        if len(cells) > limit:
+            cells = cells[np.argpartition(heatmap.reshape(-1)[cells], -limit)[-limit:]]
+        found.append(cells + k * h * w)
+    cells = np.concatenate(found)
+    return cells // (h * w), cells % w, cells // w % h
 
 
 def subcell_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> Array:
