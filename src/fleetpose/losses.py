@@ -18,8 +18,8 @@ def heatmap_loss(
         target: `[B, K, h, w]` in [0, 1].
         mask: `[B, K, h, w]`, 1 where the cell counts; None counts all. Ignored cells add nothing but stay in
             the denominator, as in HigherHRNet (arXiv:1908.10357).
-        foreground_weight: the squared error of a cell is weighted by 1 + this times its target, so that the few
-            cells near a keypoint are not drowned by the background. 0 is the papers' loss.
+        foreground_weight: the squared error of a cell is weighted by 1 + this times its target, so that the
+            few cells near a keypoint are not drowned by the background. 0 is the papers' loss.
 
     Returns:
         Scalar: mean over all cells and keypoints, then over the batch.
@@ -37,10 +37,10 @@ LOCATION_SHARPNESS = 10.0
 
 
 def location_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Cross-entropy between target and predicted heatmaps, each read as a distribution over the cells that count.
+    """Compare target and predicted heatmaps by cross-entropy, as distributions over the cells that count.
 
-    A squared error first teaches that most cells are empty and only much later where the few full ones lie; this
-    asks for the place from the first step. It leaves the height of the peaks to `heatmap_loss`.
+    A squared error first teaches that most cells are empty and only much later where the few full ones lie;
+    this asks for the place from the first step. It leaves the height of the peaks to `heatmap_loss`.
 
     Args:
         predicted: `[B, K, h, w]`.
@@ -64,9 +64,9 @@ def location_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None)
 def tag_loss(tags: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """Pull the tags of one person together and push those of different people apart.
 
-    Newell et al., arXiv:1611.05424, Eq. 1, in the form of HigherHRNet: pull is the mean over people of the mean
-    over their keypoints of the squared distance to the person's mean tag; push is half the mean over ordered
-    pairs of people of exp(-(difference of mean tags)^2).
+    Newell et al., arXiv:1611.05424, Eq. 1, in the form of HigherHRNet: pull is the mean over people of the
+    mean over their keypoints of the squared distance to the person's mean tag; push is half the mean over
+    ordered pairs of people of exp(-(difference of mean tags)^2).
 
     Args:
         tags: `[B, K, h, w]`.

@@ -1,10 +1,10 @@
-"""Readers of annotation files: COCO keypoints, Leeds Sports Pose in the same layout, folders without people."""
+"""Readers of annotation files: COCO keypoints, data in the same layout, folders without people."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.errors import DatasetError
-from fleetpose.geometry import boxes_from_coco
+from fleetpose.geometry import boxes_from_coco, keypoint_boxes
+from fleetpose.media.images import is_image_file
 from fleetpose.skeletons import Skeleton
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+#: Side of a picture of unknown size, in pixels.
+_ENDLESS = 2**31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +50,9 @@ def read_pictures(folder: Path, *, num_keypoints: int) -> list[Picture]:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is no folder of pictures")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
     if not paths:
-        raise DatasetError(
-            f"{folder} holds no picture; expected files ending in {', '.join(sorted(PICTURE_SUFFIXES))}"
-        )
+        raise DatasetError(f"{folder} holds no picture; expected files such as .jpg or .png")
     return [
         Picture(
             path=path,
@@ -70,8 +70,10 @@ def read_coco(
 ) -> list[Picture]:
     """Read a COCO keypoint file and bring its keypoints, by name, into the order of `skeleton`.
 
-    Keypoints of `skeleton` that the file does not name are unknown for all its people. An optional `votes` list of
-    an annotation, one number per keypoint, marks with -1 the labels that are probably wrong: they become unknown.
+    Keypoints of `skeleton` that the file does not name are unknown for all its people. An optional `votes`
+    list of an annotation, one number per keypoint, marks with -1 the labels that are probably wrong: they
+    become unknown. A person without a box gets one around the keypoints. Annotations of pictures that the
+    file does not list are left out, and so are those of other categories.
 
     Args:
         annotations: COCO JSON with one category that names its keypoints.
@@ -83,26 +85,39 @@ def read_coco(
         DatasetError: the file cannot be read, or its parts do not hold together.
     """
     data = load_coco_json(annotations)
-    names = _keypoint_names(data, annotations)
-    order = [names.index(name) if name in names else -1 for name in skeleton.keypoints]
-    if not any(position >= 0 for position in order):
-        raise DatasetError(
-            f"{annotations} names none of the keypoints of {skeleton.name}: it has {', '.join(names)}"
-        )
+    category = _keypoint_category(data, annotations)
+    reader = _PersonReader(
+        annotations, list(category["keypoints"]), skeleton, is_zero_unknown=is_zero_unknown
+    )
+    records = _records_by_id(data["images"], annotations)
     by_image = defaultdict(list)
     for annotation in data["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    return [
-        _picture(
-            images / record["file_name"],
-            record["id"],
-            by_image[record["id"]],
-            order,
-            len(names),
-            is_zero_unknown,
+        if annotation.get("category_id", category.get("id")) == category.get("id"):
+            if "image_id" not in annotation:
+                raise DatasetError(f"{annotations}: annotation {annotation.get('id')} has no image_id")
+            by_image[annotation["image_id"]].append(annotation)
+    if by_image and not by_image.keys() & records.keys():
+        raise DatasetError(
+            f"{annotations}: no annotation belongs to a listed picture; "
+            f"image_id {next(iter(by_image))!r}, for one, is the id of none"
         )
-        for record in data["images"]
+    return [
+        reader.picture(images / record["file_name"], record, by_image[image_id])
+        for image_id, record in records.items()
     ]
+
+
+def check_pictures(pictures: Sequence[Picture]) -> None:
+    """Make sure that the files are there.
+
+    Raises:
+        DatasetError: some are not; the message names the first and says how many.
+    """
+    missing = [picture.path for picture in pictures if not picture.path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of {len(pictures)} pictures are missing, the first is {missing[0]}"
+        )
 
 
 def load_coco_json(path: Path) -> dict[str, Any]:
@@ -120,55 +135,125 @@ def load_coco_json(path: Path) -> dict[str, Any]:
     missing = [
         key
         for key in ("images", "annotations", "categories")
-        if not isinstance(data, dict) or key not in data
+        if not isinstance(data, dict) or not isinstance(data.get(key), list)
     ]
     if missing:
-        raise DatasetError(f"{path} is no COCO file: it lacks {', '.join(missing)}")
+        raise DatasetError(f"{path} is no COCO file: it lacks a list of {', '.join(missing)}")
     return dict(data)
 
 
-def _keypoint_names(data: dict[str, Any], path: Path) -> list[str]:
+def _keypoint_category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     for category in data["categories"]:
         if category.get("keypoints"):
-            return list(category["keypoints"])
+            return dict(category)
     raise DatasetError(f"{path} has no category that names its keypoints")
 
 
-def _picture(
-    path: Path,
-    image_id: int,
-    annotations: Sequence[dict[str, Any]],
-    order: Sequence[int],
-    num_given: int,
-    is_zero_unknown: bool,  # noqa: FBT001 - a private step of `read_coco`
-) -> Picture:
-    people, known, boxes, ignored = [], [], [], []
-    for annotation in annotations:
-        flat = annotation.get("keypoints") or [0] * (3 * num_given)
-        if len(flat) != 3 * num_given:
+def _records_by_id(images: Sequence[dict[str, Any]], path: Path) -> dict[int, dict[str, Any]]:
+    """Index the list of pictures, which must each have a name and a number of their own."""
+    for record in images:
+        if not isinstance(record.get("id"), int) or not isinstance(record.get("file_name"), str):
+            raise DatasetError(f"{path}: a picture needs a whole number as id and a file_name, got {record}")
+    counts = Counter(record["id"] for record in images)
+    twice = [image_id for image_id, count in counts.items() if count > 1]
+    if twice:
+        raise DatasetError(f"{path}: {len(twice)} picture ids occur more than once, the first is {twice[0]}")
+    return {record["id"]: record for record in images}
+
+
+class _PersonReader:
+    """Turns the annotations of one file into people of the wanted skeleton."""
+
+    def __init__(
+        self, file: Path, names: Sequence[str], skeleton: Skeleton, *, is_zero_unknown: bool
+    ) -> None:
+        if not set(names) & set(skeleton.keypoints):
             raise DatasetError(
-                f"annotation {annotation.get('id')} of {path.name} has {len(flat)} keypoint numbers, "
-                f"expected {3 * num_given}"
+                f"{file} names none of the keypoints of {skeleton.name}: it has {', '.join(names)}"
             )
-        given = np.vstack([np.asarray(flat, np.float32).reshape(-1, 3), np.zeros((1, 3), np.float32)])
-        if annotation.get("iscrowd") or not (given[:, 2] > 0).any():
-            if annotation.get("segmentation"):
-                ignored.append(annotation["segmentation"])
-            continue
-        votes = np.array([*annotation.get("votes", [1] * num_given), 0])[list(order)]
-        points = given[list(order)]
-        is_known = (np.array(order) >= 0) & (votes >= 0)
-        if is_zero_unknown:
+        self.file = file
+        self.names = names
+        self.is_named = np.array([name in names for name in skeleton.keypoints])
+        self.order = np.array([names.index(name) if name in names else 0 for name in skeleton.keypoints])
+        self.is_zero_unknown = is_zero_unknown
+
+    def picture(
+        self, path: Path, record: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
+    ) -> Picture:
+        """Sort the annotations of a picture into people and regions to ignore."""
+        people, known, boxes, ignored = [], [], [], []
+        size = (record.get("height") or _ENDLESS, record.get("width") or _ENDLESS)
+        for annotation in annotations:
+            given = self._keypoints(annotation)
+            if annotation.get("iscrowd") or not (given[:, 2] > 0).any():
+                ignored += _region(annotation)
+                continue
+            points, is_known = self._in_order(given, annotation)
+            people.append(points)
+            known.append(is_known)
+            boxes.append(self._box(annotation, given, size))
+        num_keypoints = len(self.order)
+        return Picture(
+            path=path,
+            image_id=record["id"],
+            keypoints=np.array(people, np.float32).reshape(-1, num_keypoints, 3),
+            is_known=np.array(known, bool).reshape(-1, num_keypoints),
+            boxes=np.array(boxes, np.float32).reshape(-1, 4),
+            ignored=tuple(ignored),
+        )
+
+    def _keypoints(self, annotation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """`[K', 3]` (x, y, v) as the file has them, all 0 where there are none."""
+        flat = annotation.get("keypoints") or [0] * (3 * len(self.names))
+        if len(flat) != 3 * len(self.names):
+            raise self._error(annotation, f"has {len(flat)} keypoint numbers, expected {3 * len(self.names)}")
+        try:
+            given = np.array(flat, np.float32).reshape(-1, 3)
+        except (TypeError, ValueError) as error:
+            raise self._error(annotation, "has keypoints that are no numbers") from error
+        given[given[:, 2] == 0] = 0  # whatever a tool writes for a keypoint that is not there, such as NaN
+        if not np.isfinite(given).all():
+            raise self._error(annotation, "has a labelled keypoint that is no finite number")
+        return given
+
+    def _in_order(
+        self, given: npt.NDArray[np.float32], annotation: Mapping[str, Any]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Keypoints `[K, 3]` and whether they are known `[K]`, in the wanted order."""
+        votes = annotation.get("votes", [1] * len(self.names))
+        if len(votes) != len(self.names):
+            raise self._error(annotation, f"has {len(votes)} votes, expected {len(self.names)}")
+        points = given[self.order]
+        is_known = self.is_named & (np.asarray(votes)[self.order] >= 0)
+        if self.is_zero_unknown:
             is_known &= points[:, 2] > 0
         points[~is_known] = 0
-        people.append(points)
-        known.append(is_known)
-        boxes.append(annotation["bbox"])
-    return Picture(
-        path=path,
-        image_id=image_id,
-        keypoints=np.array(people, np.float32).reshape(-1, len(order), 3),
-        is_known=np.array(known, bool).reshape(-1, len(order)),
-        boxes=boxes_from_coco(np.array(boxes, np.float32).reshape(-1, 4)),
-        ignored=tuple(ignored),
-    )
+        return points, is_known
+
+    def _box(
+        self, annotation: Mapping[str, Any], given: npt.NDArray[np.float32], size: tuple[int, int]
+    ) -> npt.NDArray[np.floating]:
+        if not annotation.get("bbox"):
+            return np.asarray(keypoint_boxes(given[None], size)[0])
+        try:
+            box = np.array(annotation["bbox"], np.float32).reshape(4)
+        except (TypeError, ValueError) as error:
+            raise self._error(
+                annotation, f"has a bbox that is no x, y, width, height: {annotation['bbox']}"
+            ) from error
+        if not np.isfinite(box).all():
+            raise self._error(annotation, "has a bbox that is no finite number")
+        return np.asarray(boxes_from_coco(box))
+
+    def _error(self, annotation: Mapping[str, Any], what: str) -> DatasetError:
+        return DatasetError(f"{self.file}: annotation {annotation.get('id')} {what}")
+
+
+def _region(annotation: Mapping[str, Any]) -> list[Any]:
+    """COCO segmentations of one annotation: its outline, else its box, else nothing."""
+    if annotation.get("segmentation"):
+        return [annotation["segmentation"]]
+    if not annotation.get("bbox"):
+        return []
+    x, y, w, h = annotation["bbox"]
+    return [[[x, y, x + w, y, x + w, y + h, x, y + h]]]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fleetpose.data.annotations import Picture
 from fleetpose.errors import DatasetError, require
 from fleetpose.geometry import PADDING, transform_points, warp
+from fleetpose.media.images import quiet_opencv
 
 #: The trusted surroundings of a lone labelled person reach this share of the box beyond each side.
 TRUSTED_MARGIN = 0.15
@@ -40,24 +41,35 @@ class Sample:
 def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
     """Read a picture and mark what its labels do not cover.
 
+    Pixels are taken as they are stored: COCO's labels, and their width and height, refer to those, so an EXIF
+    orientation is not applied. Grey, 16-bit and transparent pictures become RGB.
+
     Args:
         picture: file and labels.
-        is_single_person: only one person is labelled and others may be in view: everything outside that person's
-            box, slightly widened, is ignored.
+        is_single_person: only one person is labelled and others may be in view: everything outside that
+            person's box, slightly widened, is ignored.
 
     Raises:
-        DatasetError: the picture is missing or broken.
+        DatasetError: the picture is missing or broken, or a mask is of another size.
     """
-    image = cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB)
+    with quiet_opencv():
+        image = cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken")
-    counts = np.ones(image.shape[:2], np.uint8)
+    size = (image.shape[0], image.shape[1])
+    counts = np.ones(size, np.uint8)
     if is_single_person and len(picture.boxes):
         counts[:] = 0
         for box in picture.boxes:
             _paint_box(counts, box, value=1, margin=TRUSTED_MARGIN)
     for segmentation in picture.ignored:
-        counts[_segmentation_mask(segmentation, (image.shape[0], image.shape[1])) > 0] = 0
+        mask = _segmentation_mask(segmentation, size)
+        if mask.shape != size:
+            raise DatasetError(
+                f"{picture.path} has {size[0]} rows and {size[1]} columns, "
+                f"but one of its masks {mask.shape[0]} and {mask.shape[1]}"
+            )
+        counts[mask > 0] = 0
     return Sample(
         image=np.asarray(image, np.uint8),
         keypoints=picture.keypoints,
@@ -77,7 +89,8 @@ def warp_sample(
     """Move picture, keypoints, boxes and ignored regions by one affine map onto a canvas of `size` (h, w).
 
     A map that mirrors also swaps left and right keypoints. Keypoints that leave the canvas become unlabelled
-    (v = 0), people without any keypoint left are dropped, and boxes become those around the moved corners.
+    (v = 0), and boxes become those around the moved corners. Canvas that the picture does not cover counts as
+    empty, but as ignored if parts of the picture are.
     """
     keypoints = transform_points(sample.keypoints, affine).astype(np.float32)
     is_known = sample.is_known
@@ -108,7 +121,7 @@ def drop_outside(keypoints: npt.NDArray[np.float32], box: Sequence[float]) -> np
 
 
 def people_in_view(sample: Sample) -> Sample:
-    """Leave out the people without a single labelled keypoint, unless their unknown keypoints need the mask."""
+    """Leave out people without a labelled keypoint, unless their unknown keypoints need the mask."""
     x1, y1 = sample.boxes[:, 0], sample.boxes[:, 1]
     x2, y2 = sample.boxes[:, 2], sample.boxes[:, 3]
     h, w = sample.image.shape[:2]
@@ -129,15 +142,17 @@ def _paint_box(
     canvas[max(y1, 0) : max(y2, 0) + 1, max(x1, 0) : max(x2, 0) + 1] = value
 
 
-def _segmentation_mask(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:  # noqa: ANN401 - JSON
+def _segmentation_mask(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:  # noqa: ANN401
     """COCO polygons or run lengths → `[H, W]` uint8."""
     if isinstance(segmentation, list):
         mask = np.zeros(size, np.uint8)
-        polygons = [np.rint(np.asarray(flat, float).reshape(-1, 2)).astype(np.int32) for flat in segmentation]
+        polygons = [
+            np.rint(np.asarray(flat, float).reshape(-1, 2)).astype(np.int32) for flat in segmentation if flat
+        ]
         cv2.fillPoly(mask, polygons, 1)
         return mask
+    runs, (h, w) = segmentation["counts"], segmentation["size"]
+    if isinstance(runs, list):  # lengths of 0s, 1s, 0s, … down one column after the other
+        return np.repeat(np.arange(len(runs), dtype=np.uint8) % 2, runs).reshape(w, h).T
     coco_mask = require("faster_coco_eval.core.mask", extra="train")
-    runs = segmentation
-    if isinstance(segmentation["counts"], list):
-        runs = coco_mask.frPyObjects(segmentation, *size)
-    return np.asarray(coco_mask.decode(runs), np.uint8)
+    return np.asarray(coco_mask.decode(segmentation), np.uint8)

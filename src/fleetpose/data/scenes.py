@@ -1,24 +1,29 @@
 """Training scenes: one picture, or a mosaic of two to four, at random scale, turn, place and light.
 
-A mosaic makes a scene with several people of photos that show one each. Every scene follows from one integer, so
-that a run can be stopped and taken up again, and split over processes, without changing what the network sees.
+A mosaic makes a scene with several people of photos that show one each. Every scene follows from one integer,
+so that a run can be stopped and taken up again, and split over processes, without changing what the network
+sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.data.annotations import Picture, read_coco, read_pictures
+from fleetpose.data.annotations import Picture, check_pictures, read_coco, read_pictures
 from fleetpose.data.photometric import jitter
 from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
-from fleetpose.errors import DatasetError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import PADDING, similarity
 from fleetpose.skeletons import Skeleton
+
+#: What of a body reaches beyond its outermost keypoints, as a share of their greater extent.
+BODY_MARGIN = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,13 @@ class Source:
     is_zero_unknown: bool = False
     held_out_every: int = 0
 
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.held_out_every < 0:
+            raise ConfigError(
+                f"a source needs a weight and a held_out_every of at least 0, "
+                f"got {self.weight} and {self.held_out_every} for {self.images}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
@@ -48,7 +60,8 @@ class SceneSettings:
 
     Attributes:
         tiles: chances of a scene of 1, 2 and 4 tiles.
-        person_share: longer side of a lone person's box, as a share of the tile's shorter side: lowest, highest.
+        person_share: longer side of a lone person's box, as a share of the tile's shorter side: lowest,
+            highest.
         zoom: shorter side of a picture of several people, as a multiple of the tile's shorter side.
         rotation_deg: largest turn to either side.
         shift: largest displacement, as a share of the tile.
@@ -61,6 +74,20 @@ class SceneSettings:
     rotation_deg: float = 30.0
     shift: float = 0.15
     light: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.tiles) < 0 or sum(self.tiles) == 0:
+            raise ConfigError(f"scenes.tiles must be chances, one of them above 0, got {self.tiles}")
+        for name, (low, high) in (("person_share", self.person_share), ("zoom", self.zoom)):
+            if not 0 < low <= high:
+                raise ConfigError(
+                    f"scenes.{name} must be a lowest and a highest size above 0, got {(low, high)}"
+                )
+        for name, value in (("rotation_deg", self.rotation_deg), ("shift", self.shift)):
+            if value < 0:
+                raise ConfigError(f"scenes.{name} must be at least 0, got {value}")
+        if not 0 <= self.light <= 1:
+            raise ConfigError(f"scenes.light must be from 0 to 1, got {self.light}")
 
 
 @dataclass(slots=True)
@@ -76,7 +103,7 @@ class SceneMaker:
     def __post_init__(self) -> None:
         self._pictures = [_read(source, self.skeleton) for source in self.sources]
         weights = np.array([source.weight for source in self.sources], float)
-        if not len(weights) or (weights < 0).any() or weights.sum() == 0:
+        if weights.sum() == 0:
             raise DatasetError("a training mixture needs at least one source with a weight above 0")
         self._chances = weights / weights.sum()
 
@@ -84,23 +111,26 @@ class SceneMaker:
         """Return the number of different pictures."""
         return sum(len(pictures) for pictures in self._pictures)
 
+    def check_pictures(self) -> None:
+        """Make sure that every picture is there.
+
+        Raises:
+            DatasetError: some are missing.
+        """
+        for pictures in self._pictures:
+            check_pictures(pictures)
+
+    def with_settings(self, settings: SceneSettings) -> SceneMaker:
+        """Draw from the same pictures, which are not read again, with other settings."""
+        other = copy(self)
+        other.settings = settings
+        return other
+
     def make(self, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
         """Draw one scene of `size` (h, w)."""
         parts = [self._tile(rng, box) for box in _tile_boxes(rng, size, self.settings.tiles)]
-        if len(parts) == 1:
-            sample = parts[0][1]
-        else:
-            sample = _join(parts, size, len(self.skeleton))
-        image = jitter(sample.image, rng, strength=self.settings.light)
-        return people_in_view(
-            Sample(
-                image=image,
-                keypoints=sample.keypoints,
-                is_known=sample.is_known,
-                boxes=sample.boxes,
-                counts=sample.counts,
-            )
-        )
+        sample = parts[0][1] if len(parts) == 1 else _join(parts, size, len(self.skeleton))
+        return people_in_view(replace(sample, image=jitter(sample.image, rng, strength=self.settings.light)))
 
     def _tile(
         self, rng: np.random.Generator, box: tuple[int, int, int, int]
@@ -151,9 +181,27 @@ def _read(source: Source, skeleton: Skeleton) -> list[Picture]:
         )
     if source.held_out_every:
         pictures = [picture for picture in pictures if picture.image_id % source.held_out_every]
+    if source.is_single_person:
+        pictures = [
+            replace(picture, boxes=around_keypoints(picture.keypoints))
+            for picture in pictures
+            if len(picture.keypoints) and (picture.keypoints[..., 2] > 0).any(axis=1).all()
+        ]
     if not pictures:
         raise DatasetError(f"{source.annotations or source.images} leaves no picture to train on")
     return pictures
+
+
+def around_keypoints(keypoints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Boxes `[N, 4]` around the labelled keypoints `[N, K, 3]`, with room for head, hands and feet.
+
+    Photos that were cut out around one person give a box of little meaning: often the whole photo.
+    """
+    is_labelled = keypoints[..., 2:] > 0
+    low = np.where(is_labelled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(is_labelled, keypoints[..., :2], -np.inf).max(axis=1)
+    room = BODY_MARGIN * (high - low).max(axis=1, keepdims=True)
+    return np.concatenate([low - room, high + room], axis=1).astype(np.float32)
 
 
 def _tile_boxes(
@@ -190,6 +238,8 @@ def _join(
         counts[y1:y2, x1:x2] = sample.counts
         points = sample.keypoints.copy()
         points[..., :2] += np.where(points[..., 2:] > 0, np.array([x1, y1], np.float32), 0)
+        # What crosses the tile's edge is cut off with it; a box then ends at the centres of its outermost
+        # pixels.
         keypoints.append(drop_outside(points, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5)))
         known.append(sample.is_known)
         moved = sample.boxes + np.array([x1, y1, x1, y1], np.float32)

@@ -13,13 +13,35 @@ from fleetpose.errors import CheckpointError
 
 FORMAT = 1
 
+# What `torch.load` raises on files that were cut off or that it did not write.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain data) so that a stop in the middle leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `state` (tensors and plain data) so that a stop in the middle leaves the old file whole.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or the disk is full.
+    """
     partial = path.with_suffix(".partial")
-    torch.save({"format": FORMAT, **state}, partial)
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -32,7 +54,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or "ema" not in state:
         raise CheckpointError(f"{path} is no checkpoint of this toolkit (format {FORMAT})")

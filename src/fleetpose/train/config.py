@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.errors import ConfigError
+from fleetpose.settings import from_plain, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,10 @@ class Phase:
 
     def __post_init__(self) -> None:
         if min(*self.size, self.batch, self.steps) < 1:
-            raise ConfigError(f"a phase needs a size, a batch and steps of at least 1, got {self}")
+            raise ConfigError(
+                f"a phase needs a size, a batch and steps of at least 1, "
+                f"got size {self.size}, batch {self.batch} and steps {self.steps}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,13 @@ class OptimiserSettings:
     clip_norm: float = 0.0
     ema_decay: float = 0.999
 
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimiser.lr", "above 0", self.lr)
+        _require(self.warmup_steps >= 0, "optimiser.warmup_steps", "at least 0", self.warmup_steps)
+        _require(self.weight_decay >= 0, "optimiser.weight_decay", "at least 0", self.weight_decay)
+        _require(self.clip_norm >= 0, "optimiser.clip_norm", "at least 0", self.clip_norm)
+        _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "from 0 to below 1", self.ema_decay)
+
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
@@ -66,6 +81,28 @@ class LossSettings:
     location: float = 0.0
     sigma_cells: tuple[float, ...] = (2.0, 2.0)
 
+    def __post_init__(self) -> None:
+        lowest = min(self.tags, self.foreground, self.location)
+        _require(lowest >= 0, "every weight of the loss", "at least 0", lowest)
+        _require(min(self.sigma_cells, default=0) > 0, "loss.sigma_cells", "above 0", self.sigma_cells)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """Labelled pictures on which the averaged network is scored from time to time.
+
+    Attributes:
+        name: stands before each score in the log.
+        annotations: COCO keypoint file.
+        images: folder of its pictures.
+        every: take only the pictures whose id is a multiple of this.
+    """
+
+    name: str
+    annotations: Path
+    images: Path
+    every: int = 1
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -83,7 +120,9 @@ class TrainConfig:
         workers: processes that draw scenes; one is plenty for the small networks.
         log_every_steps: steps between lines of the log.
         checkpoint_every_s: seconds between checkpoints.
+        validation: sets that are scored.
         validate_every_s: seconds of training between validations, 0 for only at the end.
+        short_side: pixels of the shorter side at which pictures are validated and predicted.
     """
 
     model: str
@@ -99,13 +138,59 @@ class TrainConfig:
     workers: int = 1
     log_every_steps: int = 50
     checkpoint_every_s: float = 120.0
+    validation: tuple[ValidationSet, ...] = ()
     validate_every_s: float = 1200.0
+    short_side: int = 256
 
     def __post_init__(self) -> None:
         if not self.phases:
             raise ConfigError("a run needs at least one phase")
+        _require(self.seed >= 0, "seed", "at least 0", self.seed)
+        _require(self.threads >= 0, "threads", "at least 0", self.threads)
+        _require(self.workers >= 0, "workers", "at least 0", self.workers)
+        _require(self.log_every_steps >= 1, "log_every_steps", "at least 1", self.log_every_steps)
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of all phases."""
         return sum(phase.steps for phase in self.phases)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read settings from a YAML file, such as the `config.yaml` of an earlier run.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a setting is unknown or of the wrong type.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the settings {path}: {' '.join(str(error).split())}") from error
+    return from_plain(TrainConfig, data, where=f"settings {path}")
+
+
+def changed_settings(before: Mapping[str, Any], after: TrainConfig) -> dict[str, tuple[object, object]]:
+    """Compare the settings that a checkpoint keeps with those of the run that goes on from it.
+
+    Returns:
+        Dotted name → (before, after) of every setting that differs; None stands for one that is not there.
+    """
+    try:  # settings that were added to this package since then have their defaults
+        before = to_plain(from_plain(TrainConfig, before))
+    except ConfigError:
+        before = dict(before)
+    old, new = dict(_flat(before)), dict(_flat(to_plain(after)))
+    return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+
+
+def _flat(plain: Any, name: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401 - any plain data
+    if not isinstance(plain, Mapping | list):
+        yield name, plain
+        return
+    for key, value in plain.items() if isinstance(plain, Mapping) else enumerate(plain):
+        yield from _flat(value, f"{name}.{key}".lstrip("."))
+
+
+def _require(is_met: bool, name: str, expected: str, got: object) -> None:  # noqa: FBT001 - a condition
+    if not is_met:
+        raise ConfigError(f"{name} must be {expected}, got {got}")

@@ -1,61 +1,71 @@
 """The training loop: one `train` that a newcomer can read from top to bottom.
 
-Lightning Fabric places the network on whatever device there is and joins several processes; the loop itself is
-plain. Every step follows from the settings and its number, so a run that was stopped goes on as if it had not.
+Lightning Fabric places the network on whatever device there is and joins several processes; the loop itself
+is plain. Every step follows from the settings and its number, so a run that was stopped goes on as if it had
+not.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
 from lightning.fabric import Fabric
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
+from fleetpose.codecs.fields import FieldKind
 from fleetpose.data.scenes import SceneMaker
-from fleetpose.errors import ConfigError, PoseError
+from fleetpose.errors import CheckpointError, ConfigError, require
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
 from fleetpose.losses import associative_embedding_losses
-from fleetpose.models import build
+from fleetpose.models import PoseNetwork, build
+from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import to_plain
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
-from fleetpose.train.config import LossSettings, OptimiserSettings, TrainConfig
+from fleetpose.train.config import TrainConfig, changed_settings
 from fleetpose.train.log import Table, draw_curves
-from fleetpose.train.machine import prepare_machine
-from fleetpose.train.stream import Item, SceneDataset, batches
+from fleetpose.train.machine import machine_settings
+from fleetpose.train.optimisation import adamw, averaged_copy, learning_rate
+from fleetpose.train.stopping import TrainingStoppedError, stop_signals
+from fleetpose.train.stream import Item, SceneDataset, SceneNumbers, batches
 
 logger = logging.getLogger(__name__)
 
 #: Averaged network → scores by name, such as {"coco_dev/AP": 12.3}.
-Validate = Callable[[nn.Module], Mapping[str, float]]
+Validate = Callable[[PoseNetwork], Mapping[str, float]]
 
+#: How long processes wait for one another: the first one alone validates, which may take long.
+PATIENCE = timedelta(hours=6)
 
-class TrainingStoppedError(PoseError):
-    """The loss is no longer a finite number."""
+#: What a checkpoint must hold, beside the averaged weights, for a run to go on.
+_NEEDED = ("network", "averages", "optimiser", "progress", "config")
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is."""
+    """How far a run is.
+
+    Attributes:
+        step: optimiser steps taken.
+        scenes: scenes seen, by all processes together.
+        seconds: time spent in training, without validation and pauses between stop and resume.
+    """
 
     step: int = 0
     scenes: int = 0
     seconds: float = 0.0
-    best: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -69,11 +79,14 @@ def train(
 ) -> Progress:
     """Train a network and leave checkpoints, logs and curves in `folder`.
 
+    Ctrl-C or SIGTERM ends the run after the present step and saves it; a second one ends it at once.
+
     Args:
         config: what to train, on what and how.
         folder: gets `config.yaml`, `train.csv`, `validation.csv`, `curves.png` and `last.pt`.
-        is_resumed: go on from `last.pt`.
-        validate: scores the averaged network from time to time.
+        is_resumed: go on from `last.pt`. Settings may differ from those that the run had: the differences are
+            logged and kept in `changes.yaml`.
+        validate: scores the averaged network from time to time, in the first process.
         devices: processes or accelerators to train on.
         accelerator: "auto", "cpu", "cuda" … as Fabric names them.
 
@@ -81,113 +94,165 @@ def train(
         Where the run ended; `step` is below `config.total_steps` when it was interrupted, after saving.
 
     Raises:
-        ConfigError: the folder holds another run, or there is none to resume.
+        ConfigError: the folder holds another run, or the settings do not fit the network.
+        CheckpointError: there is nothing to resume, or it does not fit.
+        DatasetError: pictures or labels are missing or broken.
         TrainingStoppedError: a part of the loss became infinite or no number.
     """
-    prepare_machine(config)
-    fabric = Fabric(accelerator=accelerator, devices=devices)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="auto" if devices == 1 else DDPStrategy(timeout=PATIENCE),
+    )
     fabric.launch()
-    run = _Run(config, folder, fabric)
-    run.open(is_resumed=is_resumed)
-    with _stop_signals() as is_stopped:
-        for images, targets, masks, cells in run.remaining_batches():
-            losses = run.step(images, targets, masks, cells)
-            if run.is_due("log", every_steps=config.log_every_steps):
-                run.log(losses)
-            if run.is_due("validation", every_s=config.validate_every_s):
-                run.validate(validate)
-            if run.is_due("checkpoint", every_s=config.checkpoint_every_s):
-                run.save()
-            if is_stopped():
-                break
-    run.save()
-    if run.progress.step == config.total_steps:
-        run.validate(validate)
-    run.draw()
+    with machine_settings(threads=config.threads, bf16_convolutions=config.bf16_convolutions):
+        run = _Run(config, folder, fabric, is_resumed=is_resumed)
+        with stop_signals() as is_asked_to_stop:
+            for batch in run.remaining_batches():
+                losses = run.step(batch)
+                if run.progress.step % config.log_every_steps == 0:
+                    run.log(losses)
+                if run.is_due("checkpoint", every_s=config.checkpoint_every_s):
+                    run.save()
+                if run.is_due("validation", every_s=config.validate_every_s):
+                    run.validate(validate)
+                if run.agree(is_asked_to_stop()):
+                    break
+        run.save()
+        if run.progress.step >= config.total_steps:
+            run.validate(validate)
+        run.draw()
+        fabric.barrier()
     return run.progress
 
 
 class _Run:
-    """The parts of a run and the small steps of `train`."""
+    """The parts of a run and the small steps of `train`.
 
-    def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric) -> None:
-        skeleton = load_skeleton(config.skeleton)
-        torch.manual_seed(config.seed)
-        network = build(config.model, num_keypoints=len(skeleton)).to(memory_format=torch.channels_last)
-        if config.init is not None:
-            network.load_state_dict(load_checkpoint(config.init)["ema"])
+    All processes train; logs, checkpoints, the averaged weights and scores are the first one's alone.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, *, is_resumed: bool) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
+        state = self._earlier_state(is_resumed=is_resumed)
+        self.skeleton = load_skeleton(config.skeleton)
+        network = self._starting_network(is_resumed=is_resumed)
         self.codec = AssociativeEmbeddingCodec(fields=network.fields, sigma_cells=config.loss.sigma_cells)
-        self.averaged = AveragedModel(network, multi_avg_fn=_running_average(config.optimiser.ema_decay))
-        self.averaged.to(fabric.device)
-        optimiser = _optimiser(network, config.optimiser)
-        self.network, self.optimiser = fabric.setup(network, optimiser)
-        self.skeleton = skeleton
-        self.progress = Progress()
+        self.makers = self._makers()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
+        self.network, self.optimiser = fabric.setup(network, adamw(network, config.optimiser))
+        self.network.train()
         self.mean = torch.tensor(IMAGE_MEAN, device=fabric.device)
         self.std = torch.tensor(IMAGE_STD, device=fabric.device)
-        self._due: dict[str, float] = {}
+        self.progress = Progress()
+        if state is not None:
+            self._restore(state)
+        if fabric.is_global_zero:
+            self._open_folder(state)
         self._clock = time.perf_counter()
-        self._logged = (0, 0.0)
+        self._logged = (self.progress.scenes, self.progress.seconds)
+        self._last_time = dict.fromkeys(("validation", "checkpoint"), self.progress.seconds)
 
-    def open(self, *, is_resumed: bool) -> None:
-        """Take up an earlier run or begin a new one in an empty folder."""
+    def _earlier_state(self, *, is_resumed: bool) -> dict[str, Any] | None:
+        """Read what an earlier run left, or make sure that none did."""
         last = self.folder / "last.pt"
         if is_resumed:
-            self._restore(load_checkpoint(last))
-        elif last.exists():
+            state = load_checkpoint(last)
+            missing = [key for key in _NEEDED if key not in state]
+            if missing:
+                raise CheckpointError(f"{last} cannot be resumed: it lacks {', '.join(missing)}")
+            return state
+        if last.exists():
             raise ConfigError(f"{self.folder} holds a run already: resume it or choose another folder")
-        if self.fabric.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(yaml.safe_dump(to_plain(self.config), sort_keys=False))
-        self.fabric.barrier()
+        return None
+
+    def _starting_network(self, *, is_resumed: bool) -> PoseNetwork:
+        torch.manual_seed(self.config.seed)
+        network = build(self.config.model, num_keypoints=len(self.skeleton))
+        for phase in self.config.phases:
+            network.check_size(phase.size)
+        heatmaps = [field for field in network.fields if field.kind is FieldKind.HEATMAPS]
+        if len(self.config.loss.sigma_cells) != len(heatmaps):
+            raise ConfigError(
+                f"loss.sigma_cells must have {len(heatmaps)} entries, one per heatmap field "
+                f"of {self.config.model}, got {len(self.config.loss.sigma_cells)}"
+            )
+        if self.config.init is not None and not is_resumed:
+            load_strictly(network, load_checkpoint(self.config.init)["ema"])
+        return network
+
+    def _makers(self) -> list[SceneMaker]:
+        """Read the labels once, for all phases, and miss no picture later."""
+        first = SceneMaker(self.config.sources, self.skeleton)
+        first.check_pictures()
+        return [first.with_settings(phase.scenes) for phase in self.config.phases]
+
+    def _open_folder(self, state: dict[str, Any] | None) -> None:
+        require("matplotlib", extra="train")  # for the curves: better missed now than at the end
+        self.folder.mkdir(parents=True, exist_ok=True)
+        plain = to_plain(self.config)
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         step = self.progress.step
         self.train_table = Table(self.folder / "train.csv", keep_up_to_step=step)
         self.validation_table = Table(self.folder / "validation.csv", keep_up_to_step=step)
-        self._clock = time.perf_counter()
-        self._logged = (self.progress.scenes, self.progress.seconds)
-        self._due = dict.fromkeys(("validation", "checkpoint"), self.progress.seconds)
-        self.network.train()
+        if state is not None:
+            changes = changed_settings(state["config"], self.config)
+            processes = (state.get("processes", self.fabric.world_size), self.fabric.world_size)
+            if processes[0] != processes[1]:
+                changes["processes"] = processes
+            self._note_changes(changes)
+
+    def _note_changes(self, changes: Mapping[str, tuple[object, object]]) -> None:
+        if not changes:
+            return
+        for name, (before, after) in changes.items():
+            logger.warning("resumed at step %d with %s %s, was %s", self.progress.step, name, after, before)
+        with (self.folder / "changes.yaml").open("a", encoding="utf-8") as file:
+            entry = {"step": self.progress.step, **{name: list(pair) for name, pair in changes.items()}}
+            yaml.safe_dump([entry], file, sort_keys=False)
 
     def remaining_batches(self) -> Iterator[Item]:
         """Batches of every phase from the present step on."""
-        world, rank = self.fabric.world_size, self.fabric.global_rank
+        world = self.fabric.world_size
         first_step = first_scene = 0
-        for phase in self.config.phases:
+        for phase, maker in zip(self.config.phases, self.makers, strict=True):
             done = min(max(self.progress.step - first_step, 0), phase.steps)
             if done < phase.steps:
-                maker = SceneMaker(self.config.sources, self.skeleton, phase.scenes)
-                dataset = SceneDataset(maker=maker, codec=self.codec, size=phase.size, seed=self.config.seed)
-                yield from batches(
-                    dataset,
+                numbers = SceneNumbers(
                     first=first_scene + done * phase.batch * world,
                     steps=phase.steps - done,
                     batch=phase.batch,
-                    rank=rank,
+                    rank=self.fabric.global_rank,
                     world=world,
-                    workers=self.config.workers,
                 )
+                dataset = SceneDataset(maker=maker, codec=self.codec, size=phase.size, seed=self.config.seed)
+                yield from batches(dataset, numbers, workers=self.config.workers)
             first_step += phase.steps
             first_scene += phase.steps * phase.batch * world
 
-    def step(
-        self, images: Tensor, targets: Mapping[str, Tensor], masks: Mapping[str, Tensor], cells: Tensor
-    ) -> dict[str, Tensor]:
+    def step(self, batch: Item) -> dict[str, Tensor]:
         """Take one optimiser step and return the parts of the loss."""
         settings = self.config.optimiser
+        # Randomness inside the network, too, follows from the number of the step, so that a resumed run
+        # repeats it.
+        torch.manual_seed(_step_seed(self.config.seed, self.progress.step, self.fabric.global_rank))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.config.total_steps, settings)
-        move = self.fabric.to_device
-        losses = self._losses(move(images), move(dict(targets)), move(dict(masks)), move(cells))
+        losses = self._losses(*self.fabric.to_device(batch))
+        self._check_finite(losses)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(losses["total"])
         if settings.clip_norm:
             self.fabric.clip_gradients(self.network, self.optimiser, max_norm=settings.clip_norm)
         self.optimiser.step()
-        self.averaged.update_parameters(self.network.module)
+        if self.fabric.is_global_zero:
+            self.averaged.update_parameters(self.network.module)
         self.progress.step += 1
-        self.progress.scenes += len(images) * self.fabric.world_size
-        self._tick()
+        self.progress.scenes += len(batch[0]) * self.fabric.world_size
+        now = time.perf_counter()
+        self.progress.seconds += now - self._clock
+        self._clock = now
         return losses
 
     def _losses(
@@ -195,33 +260,56 @@ class _Run:
     ) -> dict[str, Tensor]:
         normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
-        losses = _losses(predicted, targets, masks, cells, self.codec.tag_field.name, self.config.loss)
-        for name, value in losses.items():
-            if not torch.isfinite(value):
-                raise TrainingStoppedError(
-                    f"the loss part {name!r} became {float(value)} at step {self.progress.step}; "
-                    f"lower optimiser.lr or set optimiser.clip_norm and resume from {self.folder / 'last.pt'}"
-                )
-        return losses
+        return associative_embedding_losses(
+            predicted,
+            targets,
+            masks,
+            cells,
+            tags=self.codec.tag_field.name,
+            tag_weight=self.config.loss.tags,
+            foreground_weight=self.config.loss.foreground,
+            location_weight=self.config.loss.location,
+        )
 
-    def is_due(self, what: str, *, every_steps: int = 0, every_s: float = 0.0) -> bool:
-        """Whether it is time for `what`, by steps or by seconds of training."""
-        if every_steps:
-            return self.progress.step % every_steps == 0
-        if every_s and self.progress.seconds - self._due[what] >= every_s:
-            self._due[what] = self.progress.seconds
-            return True
-        return False
+    def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
+        """Stop every process if a part of the loss of any one is no finite number."""
+        values = torch.stack([value.detach() for value in losses.values()])
+        is_broken = not bool(values.isfinite().all())
+        if self.agree(is_broken):
+            broken = [name for name, value in losses.items() if not torch.isfinite(value)]
+            what = (
+                f"the loss part {broken[0]!r} became {float(losses[broken[0]])}"
+                if broken
+                else ("a part of the loss in another process became infinite or no number")
+            )
+            raise TrainingStoppedError(
+                f"{what} at step {self.progress.step}; lower optimiser.lr or set optimiser.clip_norm "
+                f"and resume from {self.folder / 'last.pt'}"
+            )
+
+    def agree(self, is_wanted: bool) -> bool:  # noqa: FBT001 - a vote
+        """Whether any process wants something; all of them get the same answer."""
+        if self.fabric.world_size == 1:
+            return is_wanted
+        vote = torch.tensor(float(is_wanted), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(vote, reduce_op="sum") > 0)
+
+    def is_due(self, what: str, *, every_s: float) -> bool:
+        """Whether it is time for `what` by the first process's clock, which alone does such things."""
+        is_time = every_s > 0 and self.progress.seconds - self._last_time[what] >= every_s
+        if is_time:
+            self._last_time[what] = self.progress.seconds
+        return is_time and bool(self.fabric.is_global_zero)
 
     def log(self, losses: Mapping[str, Tensor]) -> None:
         """Write a row and a line with speed and the time that remains."""
+        if not self.fabric.is_global_zero:
+            return
         progress, config = self.progress, self.config
         scenes, seconds = self._logged
         rate = (progress.scenes - scenes) / max(progress.seconds - seconds, 1e-9)
         self._logged = (progress.scenes, progress.seconds)
         parts = {name: float(value.detach()) for name, value in losses.items()}
-        if not self.fabric.is_global_zero:
-            return
         self.train_table.add(
             {
                 "step": progress.step,
@@ -236,15 +324,17 @@ class _Run:
         logger.info(
             "step %d/%d  loss %.5f  %.1f scenes/s  about %s left",
             *(progress.step, config.total_steps, parts["total"], rate),
-            time.strftime("%H:%M:%S", time.gmtime(left)),
+            timedelta(seconds=round(left)),
         )
 
     def validate(self, validate: Validate | None) -> None:
-        """Score the averaged network and keep the row."""
+        """Score the averaged network and keep the row, unless this step has one."""
         if validate is None or not self.fabric.is_global_zero:
             return
+        if self.validation_table.last_step == self.progress.step:
+            return
         network = self.averaged.module.eval()
-        scores = dict(validate(network))
+        scores = dict(validate(cast("PoseNetwork", network)))
         network.train()
         self.validation_table.add({"step": self.progress.step, "seconds": self.progress.seconds, **scores})
         logger.info("step %d  %s", self.progress.step, "  ".join(f"{k} {v:.2f}" for k, v in scores.items()))
@@ -259,83 +349,35 @@ class _Run:
 
     def save(self) -> None:
         """Write `last.pt`."""
-        state: dict[str, Any] = {
-            "network": self.network.module.state_dict(),
-            "ema": self.averaged.module.state_dict(),
-            "averages": int(self.averaged.n_averaged),
-            "optimiser": self.optimiser.state_dict(),
-            "rng": torch.get_rng_state(),
-            "progress": to_plain(self.progress) | {"best": dict(self.progress.best)},
-            "config": to_plain(self.config),
-        }
-        if self.fabric.is_global_zero:
-            save_checkpoint(self.folder / "last.pt", state)
-        self.fabric.barrier()
+        if not self.fabric.is_global_zero:
+            return
+        save_checkpoint(
+            self.folder / "last.pt",
+            {
+                "network": self.network.module.state_dict(),
+                "ema": self.averaged.module.state_dict(),
+                "averages": int(self.averaged.n_averaged),
+                "optimiser": self.optimiser.state_dict(),
+                "progress": to_plain(self.progress),
+                "config": to_plain(self.config),
+                "processes": self.fabric.world_size,
+            },
+        )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.network.module.load_state_dict(state["network"])
-        self.averaged.module.load_state_dict(state["ema"])
+        load_strictly(self.network.module, state["network"])
+        load_strictly(cast("PoseNetwork", self.averaged.module), state["ema"])
         self.averaged.n_averaged.fill_(state["averages"])
+        decays = [group["weight_decay"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        self.progress = Progress(**state["progress"])
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.progress.seconds += now - self._clock
-        self._clock = now
+        for group, decay in zip(self.optimiser.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # the settings', should they have changed
+        progress = state["progress"]
+        self.progress = Progress(progress["step"], progress["scenes"], progress["seconds"])
 
 
-def learning_rate(step: int, total_steps: int, settings: OptimiserSettings) -> float:
-    """Rate at `step` (from 0): linear warm-up, then a cosine down to a hundredth.
-
-    >>> learning_rate(0, 1000, OptimiserSettings(lr=1.0, warmup_steps=10))
-    0.1
-    """
-    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    cosine = 0.5 * (1 + math.cos(math.pi * step / max(total_steps, 1)))
-    return settings.lr * warm * (0.01 + 0.99 * cosine)
-
-
-def _losses(
-    predicted: dict[str, Tensor],
-    targets: dict[str, Tensor],
-    masks: dict[str, Tensor],
-    cells: Tensor,
-    tags: str,
-    settings: LossSettings,
-) -> dict[str, Tensor]:
-    return associative_embedding_losses(
-        predicted,
-        targets,
-        masks,
-        cells,
-        tags=tags,
-        tag_weight=settings.tags,
-        foreground_weight=settings.foreground,
-        location_weight=settings.location,
-    )
-
-
-def _optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
-    others = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-
-
-def _running_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential average whose memory grows from nothing to `decay`, so that early weights fade soon."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        present = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - present)  # noqa: SLF001 - what torch's own average uses
-
-    return update
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _remaining_scenes(config: TrainConfig, step: int, world: int) -> int:
@@ -348,22 +390,3 @@ def _remaining_scenes(config: TrainConfig, step: int, world: int) -> int:
             area = area or math.prod(phase.size)
             remaining += left * phase.batch * world * math.prod(phase.size) / area
     return round(remaining)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and a polite kill into a question that the loop asks after each step; a second one is obeyed."""
-    caught: list[int] = []
-
-    def catch(number: int, _: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        logger.warning("stopping after this step and saving; once more stops at once")
-
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

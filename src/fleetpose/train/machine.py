@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import torch
-
-from fleetpose.train.config import TrainConfig
 
 # Numbers of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 
 
-def prepare_machine(config: TrainConfig) -> None:
-    """Set threads, allocator and arithmetic as `config` asks."""
+@contextmanager
+def machine_settings(*, threads: int, bf16_convolutions: bool) -> Iterator[None]:
+    """Set threads, allocator and arithmetic for a run; afterwards all but the allocator are as they were.
+
+    Args:
+        threads: CPU threads for the arithmetic, 0 for as many as there are now.
+        bf16_convolutions: let fp32 convolutions on the CPU multiply in bf16.
+    """
     keep_freed_memory()
+    cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+    convolutions = getattr(torch.backends.mkldnn, "conv", None)  # newer torch only
+    precision = convolutions.fp32_precision if convolutions else ""
     cv2.setNumThreads(0)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    precision = "bf16" if config.bf16_convolutions else "ieee"
-    mkldnn_conv = getattr(torch.backends.mkldnn, "conv", None)  # newer torch only
-    if mkldnn_conv is not None:
-        mkldnn_conv.fp32_precision = precision
+    if threads:
+        torch.set_num_threads(threads)
+    if convolutions:
+        convolutions.fp32_precision = "bf16" if bf16_convolutions else "ieee"
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(cv2_threads)
+        torch.set_num_threads(torch_threads)
+        if convolutions:
+            convolutions.fp32_precision = precision
 
 
 def keep_freed_memory() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fleetpose.codecs.associative_embedding import TAG_CELLS, AssociativeEmbeddingCodec
 from fleetpose.data.scenes import SceneMaker
+from fleetpose.errors import DatasetError
 
 #: image `[H, W, 3]` uint8; target heatmaps and masks by field name; tag cells `[N, K]`.
+#: A batch has one axis more, in front.
 Item = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]
 
 
@@ -37,21 +41,47 @@ class SceneDataset(Dataset[Item]):
         return torch.from_numpy(sample.image), _tensors(targets), _tensors(masks), cells
 
 
-def batches(
-    dataset: SceneDataset, *, first: int, steps: int, batch: int, rank: int, world: int, workers: int
-) -> Iterator[Item]:
-    """Yield `steps` batches from scene number `first` on; each of `world` processes takes its own scenes."""
-    numbers = [
-        first + (step * world + rank) * batch + position for step in range(steps) for position in range(batch)
-    ]
-    yield from DataLoader(
+@dataclass(frozen=True, slots=True)
+class SceneNumbers(Sampler[int]):
+    """Which scenes one of several processes draws: every step takes `batch` for each process in turn.
+
+    >>> list(SceneNumbers(first=100, steps=2, batch=3, rank=1, world=2))
+    [103, 104, 105, 109, 110, 111]
+    """
+
+    first: int
+    steps: int
+    batch: int
+    rank: int
+    world: int
+
+    def __len__(self) -> int:
+        return self.steps * self.batch
+
+    def __iter__(self) -> Iterator[int]:
+        for step in range(self.steps):
+            start = self.first + (step * self.world + self.rank) * self.batch
+            yield from range(start, start + self.batch)
+
+
+def batches(dataset: SceneDataset, numbers: SceneNumbers, *, workers: int) -> Iterator[Item]:
+    """Yield the scenes of the given numbers in batches, drawn by `workers` processes.
+
+    Raises:
+        DatasetError: a picture cannot be read.
+    """
+    loader = DataLoader(
         dataset,
         sampler=numbers,
-        batch_size=batch,
+        batch_size=numbers.batch,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_calm_worker,
     )
+    try:
+        yield from loader
+    except DatasetError as error:  # a worker's message comes wrapped in its traceback
+        raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error
 
 
 def _calm_worker(_: int) -> None:
@@ -62,5 +92,5 @@ def _calm_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:  # type: ignore[type-arg]
+def _tensors(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
