@@ -47,6 +47,16 @@ def cells_to_pixels(cells: Array, stride: float) -> Array:
     return (cells + 0.5) * stride - 0.5
 
 
+def touched_cells(boxes_xyxy: Array, stride: int) -> npt.NDArray[np.int64]:
+    """Boxes `[..., 4]` in input pixels → the cells that they touch, as slices have them: x2, y2 are left out.
+
+    >>> touched_cells(np.array([-0.5, 3.5, 7.5, 9.0]), 4).tolist()
+    [0, 1, 2, 3]
+    """
+    edges = (boxes_xyxy + 0.5) / stride
+    return np.concatenate([np.floor(edges[..., :2]), np.ceil(edges[..., 2:])], axis=-1).astype(np.int64)
+
+
 def is_inside(points: Array, image_size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Whether points `[..., 2+]` (x, y, …) lie on an image of size (h, w) → `[...]`.
 

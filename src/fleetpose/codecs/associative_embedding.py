@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.grouping import GroupingSettings, group
 from fleetpose.errors import CheckpointError, ConfigError, ShapeError
-from fleetpose.geometry import cells_to_pixels, is_inside, pixels_to_cells
+from fleetpose.geometry import cells_to_pixels, is_inside, pixels_to_cells, touched_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,10 +116,9 @@ class AssociativeEmbeddingCodec:
             half = item.stride // 2
             coarse = counts[half :: item.stride, half :: item.stride][:h, :w]
             mask = np.repeat(coarse[None], is_known.shape[1], axis=0)
-            corners = np.rint(pixels_to_cells(boxes, item.stride)).astype(int)
-            corners[:, 2:] += 1  # slices end before the second number
+            cells = np.maximum(touched_cells(boxes, item.stride), 0)
             for person in np.flatnonzero(~is_known.all(axis=1)):
-                x1, y1, x2, y2 = np.maximum(corners[person], 0)
+                x1, y1, x2, y2 = cells[person]
                 mask[~is_known[person], y1:y2, x1:x2] = 0
             masks[item.name] = mask
         return masks
