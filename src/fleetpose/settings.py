@@ -37,7 +37,7 @@ def from_plain(kind: type[T], data: object, *, where: str = "settings") -> T:
     fields = {item.name: item for item in dataclasses.fields(kind) if item.init}  # type: ignore[arg-type]
     for name in data:
         if name not in fields:
-            raise UnknownNameError(f"field of {where}", str(name), fields)
+            raise UnknownNameError(f"field of {where}", name, fields)
     missing = [name for name, item in fields.items() if name not in data and _is_required(item)]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(missing)}")
