@@ -4,9 +4,11 @@ import signal
 import time
 
 import av
+import numpy as np
 import pytest
 
 from fleetpose.media.images import read_image, write_image
+from fleetpose.media.video import VideoWriter
 
 
 def _load(path):
@@ -100,6 +102,14 @@ def test_a_missing_file_among_others_is_named_and_the_others_done(fleetpose_here
     assert err == "error: cannot read nothing.jpg: no such file or folder\n"
 
 
+def test_nothing_to_be_found_makes_no_folder(fleetpose_here, tmp_path, dots_model):
+    code, out, err = fleetpose_here("predict", "nothing.jpg", "-m", dots_model)
+
+    assert (code, out) == (1, "")
+    assert err == "error: cannot read nothing.jpg: no such file or folder\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pattern_is_expanded_and_each_file_taken_once(fleetpose_here, photo, dots_model):
     assert "1 picture," in fleetpose_here("predict", "*.png", photo.name, "-m", dots_model)[1]
 
@@ -169,8 +179,10 @@ def test_the_threshold_reaches_the_model(fleetpose_here, photo, dots_model):
     assert ", 0 people" in fleetpose_here("predict", photo, "-m", dots_model, "--threshold", "0.99")[1]
 
 
-def test_interrupted_work_leaves_complete_files(start_fleetpose, tmp_path, make_clip, dots_model):
-    make_clip(tmp_path / "clip.mp4", 1500)
+def test_interrupted_work_leaves_complete_files(start_fleetpose, tmp_path, dots_model):
+    with VideoWriter(tmp_path / "clip.mp4") as writer:  # small frames, which are quick to write
+        for _ in range(1500):
+            writer.add(np.zeros((32, 32, 3), np.uint8))
     process = start_fleetpose("predict", "clip.mp4", "-m", dots_model, "--out", "mine", "--threads", 1)
     deadline = time.monotonic() + 30
     while not (tmp_path / "mine" / "clip.mp4").exists() and time.monotonic() < deadline:

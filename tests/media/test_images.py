@@ -1,3 +1,5 @@
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -152,6 +154,17 @@ def test_a_file_that_is_no_picture_is_named_in_one_line(tmp_path, content, messa
     assert "broken.jpg" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+def test_a_header_that_claims_a_giant_picture_is_an_error(tmp_path, picture):
+    data = bytearray(_saved(tmp_path, picture, "a.png").read_bytes())
+    data[16:24] = (200_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+
+    with pytest.raises(MediaError, match="cannot read giant") as caught:
+        decode_image(bytes(data), name="giant")
+
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_in_place_of_a_picture_is_an_error(tmp_path):

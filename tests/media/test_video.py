@@ -1,4 +1,7 @@
+import functools
+import http.server
 import struct
+import threading
 import tracemalloc
 
 import av
@@ -183,6 +186,41 @@ def test_a_camera_gives_rgb_frames_with_growing_times(tmp_path):
     assert times[0] == 0
     assert times == sorted(times)
     assert frames[0].image[24, 10].tolist() == pytest.approx([200, 0, 0], abs=25)
+
+
+def test_a_camera_that_gives_no_pictures_is_an_error(tmp_path):
+    capture = cv2.VideoCapture(str(_write(tmp_path / "a.avi", 3)))
+    while capture.read()[0]:
+        pass
+
+    with pytest.raises(MediaError, match="camera 0: it gives no pictures"):
+        list(CameraReader(capture, name="camera 0"))
+
+
+def test_a_network_address_streams_its_frames(tmp_path):
+    _write(tmp_path / "a.mp4", 5)
+    handler = functools.partial(_SilentHandler, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    reader = open_video(f"http://127.0.0.1:{server.server_port}/a.mp4")
+    frames = list(reader)
+    reader.close()
+    server.shutdown()
+    server.server_close()
+
+    assert reader.frame_count is None
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+
+
+class _SilentHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+def test_a_network_address_that_nobody_serves_is_an_error():
+    with pytest.raises(MediaError, match="cannot read http://127"):
+        open_video("http://127.0.0.1:9/a.mp4")
 
 
 def test_a_written_video_is_what_browsers_play(tmp_path):
