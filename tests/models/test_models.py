@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,14 @@ def test_a_familys_own_builder_answers_an_unknown_name_with_close_ones(family):
 def test_a_network_without_keypoints_is_refused():
     with pytest.raises(ConfigError, match="num_keypoints must be at least 1, but got 0"):
         build("litepose-xs", num_keypoints=0)
+
+
+def test_without_torch_the_missing_extra_is_named():
+    code = "import sys; sys.modules['torch'] = None; import fleetpose.models"
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "MissingExtraError: torch is not installed; run: pip install 'fleetpose[train]'" in run.stderr
 
 
 def test_two_families_cannot_share_a_variants_name():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fleetpose.errors import ConfigError, UnknownNameError
-from fleetpose.models import efficienthrnet, litepose
-from fleetpose.models.contract import Family, PoseNetwork
+from fleetpose.errors import ConfigError, UnknownNameError, require
+
+require("torch", extra="train")  # first, so that whoever lacks it reads what to install
+
+from fleetpose.models import efficienthrnet, litepose  # noqa: E402
+from fleetpose.models.contract import Family, PoseNetwork  # noqa: E402
 
 __all__ = ["FAMILIES", "MODELS", "Family", "PoseNetwork", "build"]
 
