@@ -1,0 +1,56 @@
+"""What the user may choose about the pictures; checked at construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleetpose.errors import ConfigError, UnknownNameError
+
+SCENES = ("panorama", "room", "street", "photo")
+MAX_PEOPLE = 30
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SynthConfig:
+    """Settings shared by all pictures of a data set; together with a picture's seed they fix every pixel.
+
+    size: (H, W) pixels. people: fewest and most per picture. mean_people: mean of the draw between them.
+    scenes: kinds to draw from. actions: motion tags to draw from, empty for all. panoramas: names, empty for all.
+    occluders: share of pictures with something in front. supersample: shading resolution over picture resolution.
+    person_px: lowest and highest target height of the first person in pixels of a 512-pixel-high picture.
+    """
+
+    size: tuple[int, int] = (512, 512)
+    people: tuple[int, int] = (1, 8)
+    mean_people: float = 2.7
+    scenes: tuple[str, ...] = SCENES
+    actions: tuple[str, ...] = ()
+    panoramas: tuple[str, ...] = ()
+    occluders: float = 0.25
+    adults_only: bool = False
+    supersample: float = 1.5
+    person_px: tuple[float, float] = (60.0, 620.0)
+    plain_sensor: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be drawn."""
+        for side in self.size:
+            if not 32 <= side <= MAX_SIDE:
+                raise ConfigError(f"size must be between 32 and {MAX_SIDE} pixels a side, but got {self.size}")
+        low, high = self.people
+        if not 1 <= low <= high <= MAX_PEOPLE:
+            raise ConfigError(f"people must be 1 <= fewest <= most <= {MAX_PEOPLE}, but got {low} and {high}")
+        if not low <= self.mean_people <= high:
+            raise ConfigError(f"mean_people must lie between {low} and {high}, but got {self.mean_people}")
+        for scene in self.scenes:
+            if scene not in SCENES:
+                raise UnknownNameError("scene", scene, SCENES)
+        if not self.scenes:
+            raise ConfigError(f"scenes must name at least one of {', '.join(SCENES)}")
+        if not 0 <= self.occluders <= 1:
+            raise ConfigError(f"occluders must be a share between 0 and 1, but got {self.occluders}")
+        if not 1 <= self.supersample <= 3:
+            raise ConfigError(f"supersample must be between 1 and 3, but got {self.supersample}")
+        if not 16 <= self.person_px[0] <= self.person_px[1] <= 4000:
+            raise ConfigError(f"person_px must be 16 <= low <= high <= 4000, but got {self.person_px}")
