@@ -297,6 +297,26 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value):
         GroupingSettings(**{name: value})
 
 
+def test_an_order_that_misses_a_keypoint_is_refused():
+    with pytest.raises(ConfigError, match=r"keypoint_order must name each of 3 keypoints once, got \(0, 2\)"):
+        group(*draw(TWO_PEOPLE, [0.0, 3.0]), GroupingSettings(keypoint_order=[0, 2]))
+
+
+def test_the_keypoint_that_comes_first_decides_who_there_is():
+    # Tags 0 and 0.8 fit together, and 0.8 and 1.6, but 0 and 1.6 do not: two people with either start, ...
+    people = np.full((3, 3, 2), np.nan)
+    people[0, 0], people[1, 1], people[2, 2] = [10, 10], [10, 30], [10, 50]
+    maps = draw(people, [0.0, 0.8, 1.6])
+
+    def groups(order):
+        keypoints, _ = group(*maps, GroupingSettings(keypoint_order=order, is_refined=False))
+        return sorted(np.flatnonzero(person[:, 2]).tolist() for person in keypoints)
+
+    # ... but which of them takes the middle one depends on who is asked first.
+    assert groups((0, 1, 2)) == [[0, 1], [2]]
+    assert groups((2, 1, 0)) == [[0], [1, 2]]
+
+
 def test_trunk_comes_before_arms_and_legs():
     names = [COCO.keypoints[k] for k in keypoint_order(17)]
 

@@ -74,6 +74,23 @@ class GroupingSettings:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.tag_threshold <= 0:
             raise ConfigError(f"tag_threshold must be more than 0, got {self.tag_threshold}")
+        if self.keypoint_order is not None:
+            # A model file gives it as a list.
+            object.__setattr__(self, "keypoint_order", tuple(self.keypoint_order))
+
+    def order_for(self, num_keypoints: int) -> tuple[int, ...]:
+        """Order in which so many keypoints are assigned.
+
+        Raises:
+            ConfigError: the order that was asked for does not name each keypoint once.
+        """
+        if self.keypoint_order is None:
+            return keypoint_order(num_keypoints)
+        if sorted(self.keypoint_order) != list(range(num_keypoints)):
+            raise ConfigError(
+                f"keypoint_order must name each of {num_keypoints} keypoints once, got {self.keypoint_order}"
+            )
+        return self.keypoint_order
 
 
 def keypoint_order(num_keypoints: int) -> tuple[int, ...]:
@@ -118,7 +135,7 @@ def group(heatmaps: Array, tags: Array, settings: GroupingSettings | None = None
         limit=settings.max_people,
     )
     peak_tags = sample_tags(tags, peaks.keypoint, peaks.x, peaks.y, ratio=ratio)
-    order = settings.keypoint_order or keypoint_order(len(heatmaps))
+    order = settings.order_for(len(heatmaps))
     members = assign(peaks, peak_tags, order=order, settings=settings)  # [N, K], -1 where not found
     members = members[(members >= 0).sum(axis=1) >= settings.min_keypoints]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs.assignment import assign_in_reference_order
-from fleetpose.codecs.grouping import GroupingSettings, check_maps, keypoint_order
+from fleetpose.codecs.grouping import GroupingSettings, check_maps
 from fleetpose.codecs.peaks import quarter_offset_tops
 from fleetpose.errors import ShapeError
 
@@ -81,7 +81,7 @@ def reference_steps(heatmaps: Array, tags: Array, settings: GroupingSettings) ->
     for name, maps in (("heatmaps", heatmaps), ("tags", tags)):
         if not np.isfinite(maps).all():
             raise ShapeError(name, "finite numbers", "NaN or infinity")
-    order = settings.keypoint_order or keypoint_order(len(heatmaps))
+    order = settings.order_for(len(heatmaps))
     candidates = [_candidates(heatmaps[k], tags[k], settings) for k in range(len(heatmaps))]
     matched = _match(candidates, order=order, settings=settings)
     adjusted = _adjust(matched, heatmaps)
