@@ -88,10 +88,11 @@ def _draw_skeletons(canvas: Image, result: PoseResult, colors: list[Color], *, t
     width = line_width(canvas.shape[:2])
     radius = round(1.5 * width * 2**_SHIFT)
     limb_colors = [side_color(*limb) for limb in result.skeleton.limbs]
+    limbs = list(zip(result.skeleton.limb_indices.tolist(), limb_colors, strict=True))
     for keypoints, color in zip(result.keypoints, colors, strict=True):
         is_seen = keypoints[:, 2] > threshold
         points = _fixed(keypoints[:, :2])
-        for (start, end), limb_color in zip(result.skeleton.limb_indices, limb_colors, strict=True):
+        for (start, end), limb_color in limbs:
             if is_seen[start] and is_seen[end]:
                 cv2.line(canvas, points[start], points[end], limb_color, width, cv2.LINE_AA, _SHIFT)
         for k in np.flatnonzero(is_seen):
@@ -117,4 +118,4 @@ def _blend(canvas: Image, mask: npt.NDArray[np.bool_], color: Color) -> None:
 
 def _fixed(points: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
     """Points `[P, 2]` as OpenCV's fixed-point numbers; its pixel centres are whole, as ours."""
-    return [(int(x), int(y)) for x, y in np.rint(points * (1 << _SHIFT))]
+    return [(x, y) for x, y in np.rint(points * 2**_SHIFT).astype(int).tolist()]
