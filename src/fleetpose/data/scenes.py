@@ -238,12 +238,13 @@ def _join(
         counts[y1:y2, x1:x2] = sample.counts
         points = sample.keypoints.copy()
         points[..., :2] += np.where(points[..., 2:] > 0, np.array([x1, y1], np.float32), 0)
-        # What crosses the tile's edge is cut off with it; a box then ends at the centres of its outermost
-        # pixels.
-        keypoints.append(drop_outside(points, (x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5)))
+        left, top, right, bottom = x1 - 0.5, y1 - 0.5, x2 - 0.5, y2 - 0.5  # edges of the outermost pixels
+        keypoints.append(drop_outside(points, (left, top, right, bottom)))
         known.append(sample.is_known)
         moved = sample.boxes + np.array([x1, y1, x1, y1], np.float32)
-        boxes.append(np.clip(moved, (x1, y1, x1, y1), (x2 - 1, y2 - 1, x2 - 1, y2 - 1)).astype(np.float32))
+        boxes.append(
+            np.clip(moved, (left, top, left, top), (right, bottom, right, bottom)).astype(np.float32)
+        )
     return Sample(
         image=image,
         keypoints=np.concatenate(keypoints),

@@ -46,7 +46,9 @@ def draw_tile(picture: Picture, skeleton: Skeleton, tile: int) -> Image:
     image = read_image(picture.path)
     h, w = image.shape[:2]
     scale = tile / max(h, w)
-    small = cv2.resize(image, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        image, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA
+    )
     factor = np.array([small.shape[1] / w, small.shape[0] / h])
     keypoints = picture.keypoints.copy()
     keypoints[..., :2] = (keypoints[..., :2] + 0.5) * factor - 0.5

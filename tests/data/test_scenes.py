@@ -1,0 +1,195 @@
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from fleetpose.data.scenes import SceneMaker, SceneSettings, Source
+from fleetpose.errors import ConfigError, DatasetError
+
+SIZE = (90, 120)
+#: (x, y) of tip, left end and right end; one person per picture.
+PEOPLE = (
+    np.array([(58.25, 30.5), (40.5, 60.75), (75.0, 55.25)]),
+    np.array([(70.0, 40.25), (50.5, 58.5), (45.25, 35.0)]),
+    np.array([(60.5, 62.0), (44.0, 40.5), (72.75, 44.25)]),
+)
+DARK = SceneSettings(light=0)
+
+
+@pytest.fixture
+def spots(draw_spots, write_coco):
+    """Annotation file and folder of three pictures with a person of bright spots each."""
+    annotations = [
+        {
+            "id": number,
+            "image_id": number,
+            "category_id": 1,
+            "keypoints": [value for x, y in points for value in (x, y, 2)],
+            "bbox": [30, 20, 60, 50],
+        }
+        for number, points in enumerate(PEOPLE, start=1)
+    ]
+    return write_coco([draw_spots(points, SIZE, sigma=2.5) for points in PEOPLE], annotations)
+
+
+@pytest.fixture
+def maker_of(spots, arrow):
+    """Function that makes scenes of the pictures of spots."""
+
+    def make(settings=DARK, **source):
+        return SceneMaker([Source(images=spots[1], annotations=spots[0], **source)], arrow, settings)
+
+    return make
+
+
+@pytest.mark.parametrize("is_single_person", [False, True])
+@pytest.mark.parametrize("tiles", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=["whole", "halves", "quarters"])
+def test_bright_spots_and_keypoints_meet_in_every_scene(maker_of, spot_centre, tiles, is_single_person):
+    settings = SceneSettings(tiles=tiles, light=0, zoom=(0.9, 1.6), person_share=(0.5, 1.2))
+    maker = maker_of(settings, is_single_person=is_single_person)
+    errors, swapped = [], 0
+
+    for seed in range(14):
+        scene = maker.make(np.random.default_rng(seed), (180, 200))
+        for person in scene.keypoints:
+            for keypoint in np.flatnonzero(person[:, 2]):
+                point = person[keypoint, :2]
+                if not is_undisturbed(scene.image, point):
+                    continue
+                # A mirrored person has swapped sides: where its left end is, the right one's spot was drawn.
+                channel = scene.image[tuple(np.rint(point[::-1]).astype(int))].argmax()
+                swapped += channel != keypoint
+                assert {channel, keypoint} in ({0}, {1}, {2}, {1, 2})
+                errors.append(np.abs(spot_centre(scene.image, channel, point) - point).max())
+
+    assert len(errors) > 20
+    assert swapped > 3
+    assert np.quantile(errors, 0.8) < 0.1  # the seam of a mosaic may cut through the others
+    assert max(errors) < 3
+
+
+def is_undisturbed(image, point, radius=9):
+    """Whether neither padding nor the edge of the scene lies around a point."""
+    x, y = np.rint(point).astype(int)
+    window = image[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+    return window.shape[:2] == (2 * radius + 1, 2 * radius + 1) and not (window.min(axis=2) > 90).any()
+
+
+def test_a_scene_follows_from_its_number_alone(maker_of):
+    first, second = maker_of(SceneSettings()), maker_of(SceneSettings())
+    first.make(np.random.default_rng(1), (64, 64))
+
+    scenes = [maker.make(np.random.default_rng(5), (64, 64)) for maker in (first, second)]
+
+    np.testing.assert_array_equal(scenes[0].image, scenes[1].image)
+    np.testing.assert_array_equal(scenes[0].keypoints, scenes[1].keypoints)
+
+
+def test_a_maker_that_was_sent_to_another_process_draws_the_same(maker_of):
+    maker = maker_of(SceneSettings())
+
+    copy = pickle.loads(pickle.dumps(maker))  # noqa: S301
+
+    scenes = [each.make(np.random.default_rng(5), (64, 64)) for each in (maker, copy)]
+    np.testing.assert_array_equal(scenes[0].image, scenes[1].image)
+
+
+def test_a_mosaic_joins_people_of_several_pictures_and_keeps_them_in_their_tiles(maker_of):
+    maker = maker_of(SceneSettings(tiles=(0, 0, 1), light=0, zoom=(0.8, 0.8), shift=0, rotation_deg=0))
+
+    people = [len(maker.make(np.random.default_rng(seed), (180, 200)).keypoints) for seed in range(5)]
+
+    assert people == [4] * 5
+
+
+def test_a_neighbouring_tile_hides_what_reaches_into_it(maker_of):
+    settings = SceneSettings(tiles=(0, 1, 0), light=0, zoom=(2.5, 2.5), shift=0.3)
+    maker = maker_of(settings)
+
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        scene = maker.make(rng, (100, 100))
+        x, y, v = np.moveaxis(scene.keypoints, -1, 0)
+        assert ((v == 0) | ((x >= -0.5) & (x < 99.5) & (y >= -0.5) & (y < 99.5))).all()
+        assert (scene.boxes >= -0.5).all()
+        assert (scene.boxes <= 99.5).all()
+        widths = scene.boxes[:, 2] - scene.boxes[:, 0]
+        assert (widths <= 0.62 * 100 + 1e-3).all()  # no tile is wider
+
+
+def test_a_lone_person_is_framed_by_the_share_asked_for(maker_of):
+    settings = SceneSettings(tiles=(1, 0, 0), light=0, person_share=(0.5, 0.5), rotation_deg=0, shift=0)
+    maker = maker_of(settings, is_single_person=True)
+
+    for seed in range(5):
+        scene = maker.make(np.random.default_rng(seed), (200, 160))
+        (box,) = scene.boxes
+        assert max(box[2:] - box[:2]) == pytest.approx(80, abs=0.5)
+        np.testing.assert_allclose((box[:2] + box[2:]) / 2, (79.5, 99.5), atol=0.01)
+
+
+def test_held_out_pictures_are_never_drawn(maker_of):
+    maker = maker_of(held_out_every=2)
+
+    assert len(maker) == 2  # of 1, 2 and 3
+
+
+def test_sources_are_drawn_by_weight(spots, arrow, tmp_path):
+    negatives = tmp_path / "negatives"
+    negatives.mkdir()
+    cv2.imwrite(str(negatives / "white.png"), np.full((50, 50, 3), 255, np.uint8))
+    sources = [Source(images=spots[1], annotations=spots[0], weight=1), Source(images=negatives, weight=3)]
+    maker = SceneMaker(sources, arrow, SceneSettings(tiles=(1, 0, 0), light=0, zoom=(1, 1), shift=0))
+
+    empty = [len(maker.make(np.random.default_rng(seed), (32, 32)).keypoints) == 0 for seed in range(200)]
+
+    assert np.mean(empty) == pytest.approx(0.75, abs=0.08)
+
+
+def test_a_mixture_without_weight_or_pictures_is_refused(maker_of, arrow):
+    with pytest.raises(DatasetError, match="at least one source with a weight above 0"):
+        SceneMaker([], arrow)
+    with pytest.raises(DatasetError, match="at least one source with a weight above 0"):
+        maker_of(weight=0)
+    with pytest.raises(DatasetError, match="leaves no picture to train on"):
+        maker_of(held_out_every=1)
+
+
+def test_a_missing_picture_is_found_before_training(maker_of, spots):
+    maker = maker_of()
+    (spots[1] / "2.png").unlink()
+
+    with pytest.raises(DatasetError, match=r"1 of 3 pictures are missing, the first is .*2\.png"):
+        maker.check_pictures()
+
+
+def test_other_settings_draw_from_the_same_pictures(maker_of, spots):
+    maker = maker_of(SceneSettings(tiles=(1, 0, 0)))
+    spots[0].unlink()  # labels are not read again
+
+    other = maker.with_settings(SceneSettings(tiles=(0, 0, 1)))
+
+    assert len(other) == 3
+    assert maker.settings.tiles == (1, 0, 0)
+    assert other.settings.tiles == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SceneSettings(tiles=(0, 0, 0)), "scenes.tiles must be chances"),
+        (lambda: SceneSettings(tiles=(-1, 2, 0)), "scenes.tiles must be chances"),
+        (lambda: SceneSettings(zoom=(2.0, 1.0)), "scenes.zoom must be a lowest and a highest"),
+        (
+            lambda: SceneSettings(person_share=(0.0, 1.0)),
+            "scenes.person_share must be a lowest and a highest",
+        ),
+        (lambda: SceneSettings(rotation_deg=-1), "scenes.rotation_deg must be at least 0"),
+        (lambda: SceneSettings(light=2), "scenes.light must be from 0 to 1"),
+        (lambda: Source(images="x", weight=-1), "a source needs a weight and a held_out_every"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

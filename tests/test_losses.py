@@ -1,0 +1,250 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fleetpose.losses import (
+    LOCATION_SHARPNESS,
+    associative_embedding_losses,
+    heatmap_loss,
+    location_loss,
+    tag_loss,
+)
+
+
+def cells_of(people, *, num_keypoints=3, max_people=4):
+    """Tag cells `[1, N, K]` of people given as {keypoint: cell}."""
+    cells = torch.full((1, max_people, num_keypoints), -1)
+    for person, keypoints in enumerate(people):
+        for keypoint, cell in keypoints.items():
+            cells[0, person, keypoint] = cell
+    return cells
+
+
+def tags_with(values, *, num_keypoints=3, size=(2, 4)):
+    """Tag maps `[1, K, h, w]`, 0 but for {(keypoint, cell): tag}."""
+    tags = torch.zeros(1, num_keypoints, math.prod(size))
+    for (keypoint, cell), value in values.items():
+        tags[0, keypoint, cell] = value
+    return tags.reshape(1, num_keypoints, *size)
+
+
+class TestHeatmapLoss:
+    def test_it_is_the_mean_squared_error_over_all_cells(self):
+        target = torch.zeros(2, 3, 4, 5)
+        predicted = target.clone()
+        predicted[0, 1, 2, 3] = 0.6
+
+        assert heatmap_loss(predicted, target).item() == pytest.approx(0.36 / 120)
+
+    def test_ignored_cells_add_nothing_but_stay_in_the_denominator(self):
+        predicted = torch.tensor([[[[1.0, 2.0]]]])
+        mask = torch.tensor([[[[1, 0]]]], dtype=torch.uint8)
+
+        assert heatmap_loss(predicted, torch.zeros(1, 1, 1, 2), mask).item() == pytest.approx(0.5)
+
+    def test_cells_near_a_keypoint_weigh_more_on_request(self):
+        target = torch.tensor([[[[1.0, 0.5, 0.0]]]])
+        predicted = target + 0.1
+
+        loss = heatmap_loss(predicted, target, foreground_weight=4.0)
+
+        assert loss.item() == pytest.approx(0.01 * (5 + 3 + 1) / 3, rel=1e-5)
+
+    def test_no_gradient_reaches_ignored_cells(self):
+        predicted = torch.ones(1, 1, 1, 2, requires_grad=True)
+
+        heatmap_loss(predicted, torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])).backward()
+
+        assert predicted.grad.flatten().tolist() == [1.0, 0.0]
+
+
+class TestTagLoss:
+    def test_equal_tags_of_one_person_cost_nothing(self):
+        cells = cells_of([{0: 1, 1: 2, 2: 5}])
+        tags = tags_with({(0, 1): 0.7, (1, 2): 0.7, (2, 5): 0.7})
+
+        pull, push = tag_loss(tags, cells)
+
+        assert pull.item() == pytest.approx(0, abs=1e-12)
+        assert push.item() == 0
+
+    def test_pull_is_the_mean_over_people_of_their_tags_variance(self):
+        cells = cells_of([{0: 0, 1: 1}, {0: 2, 1: 3, 2: 4}])
+        tags = tags_with({(0, 0): 1.0, (1, 1): 3.0, (0, 2): 10.0, (1, 3): 10.0, (2, 4): 13.0})
+
+        pull, _ = tag_loss(tags, cells)
+
+        assert pull.item() == pytest.approx((1.0 + 2.0) / 2)
+
+    def test_push_is_half_the_mean_closeness_of_ordered_pairs(self):
+        cells = cells_of([{0: 0}, {0: 1}, {0: 2}])
+        tags = tags_with({(0, 0): 0.0, (0, 1): 1.0, (0, 2): 3.0})
+
+        _, push = tag_loss(tags, cells)
+
+        closeness = 2 * (math.exp(-1) + math.exp(-9) + math.exp(-4))
+        assert push.item() == pytest.approx(0.5 * closeness / 6)
+
+    def test_absent_people_and_keypoints_play_no_part(self):
+        tags = tags_with({(0, 0): 1.0, (1, 1): 3.0, (2, 0): 99.0})
+
+        with_gaps = tag_loss(tags, cells_of([{}, {0: 0, 1: 1}, {}]))
+        without = tag_loss(tags, cells_of([{0: 0, 1: 1}], max_people=1))
+
+        torch.testing.assert_close(with_gaps, without)
+
+    def test_a_picture_without_people_costs_nothing_and_has_gradients(self):
+        tags = torch.randn(2, 3, 2, 4, requires_grad=True)
+
+        pull, push = tag_loss(tags, torch.full((2, 4, 3), -1))
+        (pull + push).backward()
+
+        assert (pull.item(), push.item()) == (0, 0)
+        assert (tags.grad == 0).all()
+
+    def test_a_batch_is_averaged_over_all_its_pictures(self):
+        cells = torch.cat([cells_of([{0: 0, 1: 1}]), cells_of([])])
+        tags = tags_with({(0, 0): 1.0, (1, 1): 3.0}).repeat(2, 1, 1, 1)
+
+        pull, _ = tag_loss(tags, cells)
+
+        assert pull.item() == pytest.approx(0.5)
+
+    def test_descending_draws_a_person_together_and_people_apart(self):
+        cells = cells_of([{0: 0, 1: 1}, {0: 2, 1: 3}])
+        tags = tags_with({(0, 0): 0.1, (1, 1): -0.1, (0, 2): 0.3, (1, 3): 0.2}).requires_grad_()
+
+        for _ in range(200):
+            pull, push = tag_loss(tags, cells)
+            (gradient,) = torch.autograd.grad(pull + push, tags)
+            tags.data -= gradient
+
+        flat = tags.detach().flatten(2)[0]
+        first, second = (flat[0, 0], flat[1, 1]), (flat[0, 2], flat[1, 3])
+        assert abs(first[0] - first[1]) < 0.05
+        assert abs(second[0] - second[1]) < 0.05
+        assert second[0] - first[0] > 1.5
+
+    def test_gradients_equal_differences(self):
+        torch.manual_seed(0)
+        tags = torch.randn(1, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+        cells = cells_of([{0: 0, 1: 1}, {0: 2, 1: 3, 2: 7}])
+
+        assert torch.autograd.gradcheck(lambda maps: tag_loss(maps, cells), (tags,))
+
+
+class TestLocationLoss:
+    def test_a_flat_map_costs_the_logarithm_of_its_cells(self):
+        target = torch.zeros(1, 1, 4, 4)
+        target[0, 0, 1, 1:3] = 1.0
+
+        assert location_loss(torch.zeros(1, 1, 4, 4), target).item() == pytest.approx(math.log(16))
+
+    def test_ignored_cells_leave_the_distribution(self):
+        target = torch.zeros(1, 1, 4, 4)
+        target[0, 0, 1, 1:3] = 1.0
+        mask = torch.ones(1, 1, 4, 4)
+        mask[0, 0, 3] = 0
+        predicted = torch.zeros(1, 1, 4, 4)
+        predicted[0, 0, 3] = 50.0
+
+        assert location_loss(predicted, target, mask).item() == pytest.approx(math.log(12))
+
+    def test_it_is_the_cross_entropy_at_the_stated_sharpness(self):
+        target = torch.tensor([[[[1.0, 0.5, 0.0]]]])
+        predicted = torch.tensor([[[[0.3, 0.1, 0.0]]]])
+        logits = [LOCATION_SHARPNESS * value for value in (0.3, 0.1, 0.0)]
+        total = math.log(sum(math.exp(value) for value in logits))
+
+        expected = ((total - logits[0]) + 0.5 * (total - logits[1])) / 1.5
+
+        assert location_loss(predicted, target).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_maps_without_a_keypoint_are_left_out_of_the_mean(self):
+        target = torch.zeros(1, 3, 4, 4)
+        target[0, 1, 1, 1:3] = 1.0
+        target[0, 2, 0, 0] = 0.3  # the rim of a keypoint beyond the edge
+
+        assert location_loss(torch.zeros(1, 3, 4, 4), target).item() == pytest.approx(math.log(16))
+
+    def test_without_any_keypoint_it_is_zero_and_has_gradients(self):
+        predicted = torch.zeros(1, 2, 4, 4, requires_grad=True)
+
+        loss = location_loss(predicted, torch.zeros(1, 2, 4, 4))
+        loss.backward()
+
+        assert loss.item() == 0
+        assert (predicted.grad == 0).all()
+
+    def test_descending_raises_the_right_cell(self):
+        target = torch.zeros(1, 1, 4, 4)
+        target[0, 0, 2, 1:3] = 1.0
+        predicted = torch.zeros(1, 1, 4, 4, requires_grad=True)
+
+        location_loss(predicted, target).backward()
+
+        is_full = target > 0
+        assert (predicted.grad[is_full] < 0).all()
+        assert (predicted.grad[~is_full] > 0).all()
+
+
+class TestTotal:
+    def parts(self, **weights):
+        torch.manual_seed(0)
+        heatmaps = {"heatmaps_s4": torch.rand(2, 3, 4, 4), "heatmaps_s2": torch.rand(2, 3, 8, 8)}
+        predicted = {name: torch.rand_like(target) for name, target in heatmaps.items()}
+        predicted["tags_s4"] = torch.randn(2, 3, 4, 4)
+        masks = {name: torch.ones_like(target) for name, target in heatmaps.items()}
+        cells = torch.randint(0, 16, (2, 4, 3))
+        return associative_embedding_losses(predicted, heatmaps, masks, cells, tags="tags_s4", **weights)
+
+    def test_both_scales_count_in_full_and_tags_a_thousandth(self):
+        parts = self.parts()
+
+        expected = parts["heatmaps_s4"] + parts["heatmaps_s2"] + 1e-3 * (parts["pull"] + parts["push"])
+        assert parts["total"].item() == pytest.approx(expected.item())
+        assert "location" not in parts
+
+    def test_weights_multiply_their_parts(self):
+        parts = self.parts(tag_weight=0.5, location_weight=0.25)
+
+        expected = (
+            parts["heatmaps_s4"]
+            + parts["heatmaps_s2"]
+            + 0.5 * (parts["pull"] + parts["push"])
+            + 0.25 * parts["location"]
+        )
+        assert parts["total"].item() == pytest.approx(expected.item())
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    """Inputs and losses of four pictures, from the official implementation."""
+    with np.load(shared / "golden/loss/bottomup.npz") as arrays:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def test_heatmap_loss_equals_the_official_one(reference):
+    for picture in range(4):
+        predicted, target = reference["pred"][picture], reference["gt"][picture]
+        mask = reference["mask"][picture].expand_as(target)
+
+        loss = heatmap_loss(predicted[None], target[None], mask[None])
+
+        torch.testing.assert_close(loss, reference["heatmap_loss"][picture])
+
+
+def test_tag_loss_equals_the_official_one(reference):
+    index, is_present = reference["joint_idx"].long().unbind(dim=-1)  # [B, N, K]
+    # The official tags lie in one row at any place, ours on the map of their keypoint: put person n in cell n.
+    values = reference["tags"][:, :, 0].gather(1, index.flatten(1)).reshape(index.shape)
+    tags = values.transpose(1, 2)[:, :, None]  # [B, K, 1, N]
+    people = torch.arange(index.shape[1])[None, :, None]
+    cells = torch.where(is_present > 0, people, -1)
+
+    losses = [tag_loss(tags[n : n + 1], cells[n : n + 1]) for n in range(4)]
+
+    torch.testing.assert_close(torch.stack([pull for pull, _ in losses]), reference["pull_exp"])
+    torch.testing.assert_close(torch.stack([push for _, push in losses]), reference["push_exp"])
