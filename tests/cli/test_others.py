@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from fleetpose.cli.demo import PICTURE
 from fleetpose.media.images import read_image, write_image
 
 
@@ -33,6 +34,11 @@ def test_demo_writes_an_annotated_picture_and_says_what_it_found(
     assert read_image(folder / "demo.jpg").shape == (256, 256, 3)
     (entry,) = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert len(entry["people"][0]["keypoints"]) == 17
+
+
+def test_the_demos_picture_is_bundled():
+    assert min(read_image(PICTURE).shape[:2]) >= 256
+    assert PICTURE.stat().st_size < 1e6
 
 
 @pytest.mark.usefixtures("shelf")

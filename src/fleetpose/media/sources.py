@@ -45,12 +45,21 @@ class Source:
         if self.kind is SourceKind.CAMERA:
             return f"camera-{self.location}"
         if self.kind is SourceKind.STREAM:
-            # The address may carry a password, which must not end in a file name.
-            host_and_path = self.location.split("://", 1)[1].split("?", 1)[0].rpartition("@")[2]
-            return (
-                "".join(c if c.isalnum() or c in "-." else "-" for c in host_and_path).strip("-.") or "stream"
-            )
+            address = self.label.partition("://")[2]
+            return "".join(c if c.isalnum() or c in "-." else "-" for c in address).strip("-.") or "stream"
         return Path(self.location).stem
+
+    @property
+    def label(self) -> str:
+        """What results and messages call the source: its location, without the secrets of an address.
+
+        >>> Source(SourceKind.STREAM, "rtsp://me:secret@10.0.0.2/yard?token=1").label
+        'rtsp://10.0.0.2/yard'
+        """
+        if self.kind is not SourceKind.STREAM:
+            return self.location
+        scheme, _, rest = self.location.partition("://")
+        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def find_sources(argument: str) -> list[Source]:

@@ -54,16 +54,24 @@ def open_video(source: str | Path | int | Source) -> FrameSource:
     Raises:
         MediaError: it cannot be opened or holds no video.
     """
-    if not isinstance(source, Source):
-        found = find_sources(str(source))
-        if len(found) != 1:
-            raise MediaError(f"cannot stream from {source}: it names {len(found)} files; give one")
-        source = found[0]
+    source = source if isinstance(source, Source) else one_source(source)
     if source.kind is SourceKind.CAMERA:
         with quiet_opencv():
             capture = cv2.VideoCapture(int(source.location))
         return CameraReader(capture, name=f"camera {source.location}")
-    return VideoReader(source.location, is_live=source.kind is SourceKind.STREAM)
+    return VideoReader(source.location, name=source.label, is_live=source.kind is SourceKind.STREAM)
+
+
+def one_source(location: str | Path | int) -> Source:
+    """Take what should name exactly one video, camera or stream.
+
+    Raises:
+        MediaError: it names nothing, or several files.
+    """
+    found = find_sources(str(location))
+    if len(found) != 1:
+        raise MediaError(f"cannot stream from {location}: it names {len(found)} files; give one")
+    return found[0]
 
 
 class VideoReader:
@@ -73,14 +81,20 @@ class VideoReader:
     right. Damaged parts are left out; what was wrong is raised once everything readable has been yielded.
     """
 
-    def __init__(self, location: str | Path, *, is_live: bool = False) -> None:
-        """Open the file or address `location`; `is_live` says that it has no known end."""
-        self._name = str(location)
+    def __init__(self, location: str | Path, *, name: str | None = None, is_live: bool = False) -> None:
+        """Open a file or an address.
+
+        Args:
+            location: of the file, or the address.
+            name: what an error calls it; None for the location.
+            is_live: whether it has no known end.
+        """
+        self._name = name or str(location)
         # Over UDP, the default of RTSP, lost packets smear the picture.
-        options = {"rtsp_transport": "tcp"} if self._name.startswith("rtsp") else {}
+        options = {"rtsp_transport": "tcp"} if str(location).startswith("rtsp") else {}
         timeout = STREAM_TIMEOUT_S if is_live else None
         try:
-            self._container = av.open(self._name, options=options, timeout=timeout)
+            self._container = av.open(str(location), options=options, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"cannot read {self._name} as a video: {_reason(error)}") from error
         if not self._container.streams.video:

@@ -104,7 +104,7 @@ def _predict_source(
     frames: FrameSource = _PictureFile(source.location) if is_picture else open_video(source)
     watcher.begin(source, frames.frame_count)
     try:
-        for frame, result in predictor.follow(islice(frames, max_frames), name=source.location):
+        for frame, result in predictor.follow(islice(frames, max_frames), name=source.label):
             steps_ms = recorder.add(source, frame, result, fps=frames.fps)
             tally.steps.add({**result.timings_ms, **steps_ms})
             tally.people += len(result)

@@ -16,7 +16,7 @@ from fleetpose.codecs.description import InputDescription, ModelDescription
 from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.geometry import PADDING, Image, fit_canvas, invert, keypoint_boxes, transform_points, warp
 from fleetpose.media.images import ColorOrder, as_rgb, read_image
-from fleetpose.media.video import Frame, open_video
+from fleetpose.media.video import Frame, one_source, open_video
 from fleetpose.results import PoseResult
 from fleetpose.runtime import DEFAULT_THRESHOLD
 from fleetpose.runtime.session import OnnxSession
@@ -161,9 +161,10 @@ class Predictor:
         Raises:
             MediaError: the source cannot be opened; or, after the last good frame, is damaged.
         """
-        video = open_video(source)
+        found = one_source(source)
+        video = open_video(found)
         try:
-            for _, result in self.follow(video, name=str(source)):
+            for _, result in self.follow(video, name=found.label):
                 yield result
         finally:
             video.close()

@@ -212,7 +212,7 @@ class _Coco:
 
     def add(self, entry: Entry, watch: Stopwatch) -> None:
         h, w = entry.result.image_size
-        image = {"id": entry.image_id, "file_name": Path(entry.source.location).name, "width": w, "height": h}
+        image = {"id": entry.image_id, "file_name": Path(entry.source.label).name, "width": w, "height": h}
         if not entry.is_picture:
             image["frame"] = entry.frame.index
             image["time_s"] = round(entry.frame.timestamp_s, 4)
