@@ -59,8 +59,13 @@ def _imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from ((node.module,) if node.module != "fleetpose" else submodules)
+            yield from _roots(node) if node.module == "fleetpose" else (node.module,)
+
+
+def _roots(node):
+    """Modules behind `from fleetpose import …`: a module itself, or the home of a public name."""
+    names = [alias.name for alias in node.names if alias.name != "__version__"]
+    return [fleetpose._HOMES.get(name, f"fleetpose.{name}") for name in names]
 
 
 def _home(module):
@@ -164,15 +169,15 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
 def test_no_text_names_a_place_on_somebodys_machine():
     pattern = re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt|media|tmp)/\w")
-    kinds = {".py", ".md", ".toml", ".yaml", ".yml", ""}
-    folders = ["src", "tests", "docs", "benchmarks", ".ci"]
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    files += [path for path in ROOT.iterdir() if path.name != "LICENSE"]
+    kinds = {".py", ".md", ".toml", ".yaml", ".yml"}
+    folders = ["src", "tests", "docs", "benchmarks"]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+    files += [ROOT / name for name in ("README.md", "pyproject.toml", "Makefile", ".ci/run")]
 
     named = [
         f"{path.relative_to(ROOT)}: {match.group()}"
         for path in files
-        if path.is_file() and path.suffix in kinds and path.name != Path(__file__).name
+        if path.name != Path(__file__).name
         for match in [pattern.search(path.read_text(encoding="utf-8"))]
         if match
     ]
