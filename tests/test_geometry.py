@@ -390,12 +390,17 @@ def test_a_fitted_image_keeps_its_proportions_and_gets_the_asked_short_side(h, w
         ((1, 1), (256, 256)),
         ((12_000, 1), (2048, 32)),
         ((1, 12_000), (32, 2048)),
-        ((333, 333), (256, 256)),  # 333 * (256 / 333) is a hair above 256 in floating point
         ((1080, 1920), (256, 480)),
     ],
 )
 def test_canvases_of_common_and_of_odd_pictures(size, canvas):
     assert fit_canvas(size, short_side=256, multiple=32)[1] == canvas
+
+
+def test_an_exact_fit_is_not_widened_by_a_rounding_error():
+    assert 101 * (448 / 101) > 448  # by a hair, in floating point
+
+    assert fit_canvas((101, 101), short_side=448, multiple=64)[1] == (448, 448)
 
 
 def test_padding_is_the_mean_colour():
