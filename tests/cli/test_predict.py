@@ -50,6 +50,20 @@ def test_a_video_gives_a_video_that_browsers_play(fleetpose_here, tmp_path, make
     assert [image["frame"] for image in _load(folder / "images.coco.json")] == [0, 1, 2, 3, 4]
 
 
+def test_the_run_of_a_folder_is_called_as_the_folder(
+    fleetpose_here, tmp_path, photo, dots_model, monkeypatch
+):
+    (tmp_path / "album").mkdir()
+    photo.rename(tmp_path / "album" / "a.png")
+    fleetpose_here("predict", "album/", "-m", dots_model)
+    monkeypatch.chdir(tmp_path / "album")
+
+    out = fleetpose_here("predict", ".", "-m", dots_model)[1]
+
+    assert (tmp_path / "runs" / "predict" / "album" / "a.jpg").exists()
+    assert "runs/predict/album" in out
+
+
 def test_nothing_is_ever_overwritten(fleetpose_here, tmp_path, photo, dots_model):
     for _ in range(3):
         fleetpose_here("predict", photo, "-m", dots_model, "--save", "csv")

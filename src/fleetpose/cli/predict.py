@@ -51,7 +51,7 @@ def predict(
     # Imports stand here so that help need not wait for OpenCV, FFmpeg and the runtime.
     from fleetpose.cli.progress import RichWatcher  # noqa: PLC0415
     from fleetpose.draw import DrawSettings  # noqa: PLC0415
-    from fleetpose.runtime.batch import Tally, find_all, predict_all  # noqa: PLC0415
+    from fleetpose.runtime.batch import Tally, find_all, predict_all, run_name  # noqa: PLC0415
     from fleetpose.runtime.predictor import load  # noqa: PLC0415
     from fleetpose.runtime.recording import Recorder, check_formats, new_folder  # noqa: PLC0415
 
@@ -66,7 +66,7 @@ def predict(
     predictor = load(
         model, threshold=threshold, short_side=short_side, threads=threads, has_flip_test=flip_test
     )
-    folder = new_folder(out or RUNS / found[0].name)
+    folder = new_folder(out or RUNS / run_name(sources[0], found[0]))
     drawing = DrawSettings(has_boxes=boxes)
     try:
         with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
 from fleetpose.errors import MediaError
@@ -62,6 +63,12 @@ def _found(argument: str, tally: Tally) -> list[Source]:
     except MediaError as error:
         tally.failures.append(str(error))
         return []
+
+
+def run_name(argument: str, first: Source) -> str:
+    """Name for a run's folder: that of the folder that was given, else of the first source."""
+    folder = Path(argument)
+    return folder.resolve().name if folder.is_dir() else first.name
 
 
 def predict_all(
