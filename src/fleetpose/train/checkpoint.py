@@ -17,6 +17,7 @@ FORMAT = 1
 _UNREADABLE = (
     pickle.UnpicklingError,
     EOFError,
+    OSError,
     RuntimeError,
     ValueError,
     LookupError,
@@ -51,13 +52,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, broken or of another kind.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off") from error
+    with file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except _UNREADABLE as error:
+            raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or "ema" not in state:
         raise CheckpointError(f"{path} is no checkpoint of this toolkit (format {FORMAT})")
     return state

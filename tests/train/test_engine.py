@@ -1,0 +1,386 @@
+import csv
+import logging
+import math
+import multiprocessing
+import signal
+import threading
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
+from fleetpose.errors import CheckpointError, ConfigError, DatasetError, ShapeError
+from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
+from fleetpose.train.checkpoint import load_checkpoint
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, read_config
+from fleetpose.train.stopping import TrainingStoppedError
+
+#: Columns that a clock fills.
+CLOCK = {"seconds", "scenes_per_s"}
+
+
+@pytest.fixture
+def every_step(config):
+    """Settings that validate after every step."""
+    return replace(config, validate_every_s=1e-9)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return [
+            {key: value for key, value in row.items() if key not in CLOCK} for row in csv.DictReader(file)
+        ]
+
+
+def assert_same_run(first, second):
+    """Both folders hold the same weights, averages, optimiser state and rows, bit for bit."""
+    states = [load_checkpoint(folder / "last.pt") for folder in (first, second)]
+    for state in states:
+        state["progress"].pop("seconds")
+        state.pop("config")
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    for name in ("train.csv", "validation.csv"):
+        assert rows_of(first / name) == rows_of(second / name)
+
+
+def test_two_pictures_are_learnt_by_heart(config, tiny, drawn, train, tmp_path):
+    settings = replace(
+        config,
+        model="tiny",
+        phases=(Phase(size=(64, 64), batch=4, steps=220, scenes=tiny.CALM),),
+        optimiser=OptimiserSettings(lr=5e-3, warmup_steps=10, ema_decay=0.9),
+        loss=LossSettings(tags=0.02, foreground=10, location=0.01, sigma_cells=(1.5, 2.0)),
+        log_every_steps=20,
+    )
+
+    train(settings, tmp_path)
+
+    totals = [float(row["total"]) for row in rows_of(tmp_path / "train.csv")]
+    assert totals[-1] < totals[0] / 5
+    network = tiny.TinyNetwork(3, dropout=0)
+    network.load_state_dict(load_checkpoint(tmp_path / "last.pt")["ema"])
+    codec = AssociativeEmbeddingCodec(fields=network.fields)
+    for number, people in enumerate(tiny.PEOPLE, start=1):
+        image = cv2.cvtColor(cv2.imread(str(drawn / f"{number}.png")), cv2.COLOR_BGR2RGB)
+        normalised = ((image - np.array(IMAGE_MEAN)) / IMAGE_STD).transpose(2, 0, 1)[None]
+        with torch.inference_mode():
+            outputs = network(torch.from_numpy(normalised).float())
+        found, _ = codec.decode({name: value[0].numpy() for name, value in outputs.items()})
+        found = found[found[..., 2].min(axis=1) > 0.3, :, :2]
+        assert len(found) == 2
+        for person in people:
+            assert np.abs(found - person).max(axis=(1, 2)).min() < 1.5
+
+
+@pytest.mark.parametrize("step", [3, 6, 9], ids=["in the first phase", "between phases", "in the second"])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    every_step, train, interrupted_at, watched, tmp_path, step
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(every_step, whole, validate=watched())
+
+    stopped = train(every_step, parts, validate=interrupted_at(step))
+    finished = train(every_step, parts, validate=watched(), is_resumed=True)
+
+    assert stopped.step == step
+    assert finished.step == 11
+    assert_same_run(whole, parts)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    every_step, train, interrupted_at, killed_at, killed_error, watched, tmp_path
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(every_step, whole, validate=watched())
+    stopped = train(every_step, parts, validate=interrupted_at(4))
+    with pytest.raises(killed_error):
+        train(every_step, parts, validate=killed_at(3), is_resumed=True)
+
+    left = rows_of(parts / "train.csv")[-1]["step"]
+    train(every_step, parts, validate=watched(), is_resumed=True)
+
+    assert stopped.step == 4
+    assert left == "7"  # the kill left rows behind that the checkpoint knows nothing of
+    assert_same_run(whole, parts)
+
+
+def test_loader_processes_draw_what_the_trainer_itself_would(config, train, tmp_path):
+    train(config, tmp_path / "alone", validate=None)
+
+    train(replace(config, workers=2), tmp_path / "helped", validate=None)
+
+    states = [load_checkpoint(tmp_path / name / "last.pt")["network"] for name in ("alone", "helped")]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert multiprocessing.active_children() == []
+
+
+def test_ctrl_c_ends_loader_processes_and_gives_the_signal_back(every_step, train, interrupted_at, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    progress = train(replace(every_step, workers=1), tmp_path, validate=interrupted_at(2))
+
+    assert progress.step == 2
+    assert load_checkpoint(tmp_path / "last.pt")["progress"]["step"] == 2
+    assert multiprocessing.active_children() == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(every_step, train, tmp_path):
+    def press_twice(_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(every_step, tmp_path, validate=press_twice)
+
+
+def test_training_works_outside_the_main_thread(config, train, tmp_path):
+    progress = []
+
+    thread = threading.Thread(target=lambda: progress.append(train(config, tmp_path)))
+    thread.start()
+    thread.join()
+
+    assert progress[0].step == 11
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(config, train, watched, tmp_path):
+    train(config, tmp_path, validate=watched())
+    before = {name: (tmp_path / name).read_bytes() for name in ("train.csv", "validation.csv")}
+
+    progress = train(config, tmp_path, validate=watched(), is_resumed=True)
+
+    assert progress.step == 11
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_the_folder_tells_what_was_run(config, train, watched, tmp_path):
+    progress = train(config, tmp_path, validate=watched())
+
+    assert read_config(tmp_path / "config.yaml") == config
+    steps = [row["step"] for row in rows_of(tmp_path / "train.csv")]
+    assert steps == [str(step) for step in range(1, 12)]
+    assert [row["step"] for row in rows_of(tmp_path / "validation.csv")] == ["11"]
+    assert cv2.imread(str(tmp_path / "curves.png")) is not None
+    assert progress.scenes == 22
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_parts_of_the_loss_add_up_in_the_log(config, train, tmp_path):
+    train(config, tmp_path)
+
+    for row in rows_of(tmp_path / "train.csv"):
+        parts = {name: float(value) for name, value in row.items()}
+        total = (
+            parts["heatmaps_s4"]
+            + parts["heatmaps_s2"]
+            + 0.01 * sum(parts[name] for name in ("pull", "push", "location"))
+        )
+        assert parts["total"] == pytest.approx(total, rel=1e-4)
+
+
+def test_what_the_run_is_given_stays_given(config, train, tmp_path):
+    threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    precision = torch.backends.mkldnn.conv.fp32_precision
+
+    train(replace(config, bf16_convolutions=True, threads=threads + 1), tmp_path)
+
+    assert torch.get_num_threads() == threads
+    assert cv2.getNumThreads() == cv2_threads
+    assert torch.backends.mkldnn.conv.fp32_precision == precision
+
+
+def test_the_averaged_network_lags_behind_and_is_what_gets_scored(every_step, train, watched, tmp_path):
+    settings = replace(every_step, optimiser=OptimiserSettings(lr=1e-2, ema_decay=0.5))
+
+    train(settings, tmp_path, validate=watched())
+
+    state = load_checkpoint(tmp_path / "last.pt")
+    scored = float(rows_of(tmp_path / "validation.csv")[-1]["sum"])
+    sums = {
+        name: float(sum(state[name][key].double().sum() for key in state[name]))
+        for name in ("ema", "network")
+    }
+    assert scored == pytest.approx(sums["ema"], rel=1e-4)
+    assert scored != pytest.approx(sums["network"], rel=1e-4)
+
+
+def test_a_run_can_start_from_the_averaged_weights_of_another(config, train, tmp_path):
+    train(config, tmp_path / "first")
+    still = replace(
+        config,
+        init=tmp_path / "first/last.pt",
+        optimiser=OptimiserSettings(lr=1e-12, weight_decay=0),
+    )
+
+    train(still, tmp_path / "second")
+
+    given = load_checkpoint(tmp_path / "first/last.pt")["ema"]
+    torch.testing.assert_close(load_checkpoint(tmp_path / "second/last.pt")["network"], given)
+
+
+def test_a_resumed_run_needs_its_starting_weights_no_more(every_step, train, interrupted_at, tmp_path):
+    train(every_step, tmp_path / "first", validate=interrupted_at(1))
+    init = tmp_path / "first/last.pt"
+    settings = replace(every_step, init=init)
+    train(settings, tmp_path / "second", validate=interrupted_at(2))
+    init.unlink()
+
+    assert train(settings, tmp_path / "second", is_resumed=True).step == 11
+
+
+def test_weights_of_another_network_are_refused_as_a_start(config, train, tmp_path):
+    train(config, tmp_path / "first")
+
+    with pytest.raises(CheckpointError, match="weights do not fit the model"):
+        train(
+            replace(
+                config,
+                model="litepose-xs",
+                init=tmp_path / "first/last.pt",
+                phases=(Phase(size=(64, 64), batch=1, steps=1),),
+            ),
+            tmp_path / "second",
+        )
+
+
+def test_changed_settings_are_obeyed_and_recorded(every_step, train, interrupted_at, tmp_path, caplog):
+    train(every_step, tmp_path, validate=interrupted_at(3))
+    changed = replace(
+        every_step,
+        optimiser=replace(every_step.optimiser, lr=5e-4, weight_decay=0.5),
+        phases=(*every_step.phases, Phase(size=(64, 64), batch=1, steps=1)),
+    )
+
+    with caplog.at_level(logging.WARNING):
+        progress = train(changed, tmp_path, is_resumed=True)
+
+    assert progress.step == 12
+    (entry,) = yaml.safe_load((tmp_path / "changes.yaml").read_text())
+    assert entry["step"] == 3
+    assert entry["optimiser.lr"] == [1e-3, 5e-4]
+    assert entry["phases.2.steps"] == [None, 1]
+    assert "seed" not in entry
+    assert "resumed at step 3 with optimiser.lr 0.0005, was 0.001" in caplog.text
+    decays = [
+        group["weight_decay"] for group in load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
+    ]
+    assert decays == [0.5, 0]
+    assert read_config(tmp_path / "config.yaml") == changed
+
+
+def test_unchanged_settings_leave_no_record(every_step, train, interrupted_at, tmp_path, caplog):
+    train(every_step, tmp_path, validate=interrupted_at(3))
+    caplog.clear()
+
+    train(every_step, tmp_path, is_resumed=True)
+
+    assert not (tmp_path / "changes.yaml").exists()
+    assert not caplog.records
+
+
+def test_another_network_cannot_take_up_a_run(every_step, train, interrupted_at, tmp_path):
+    train(every_step, tmp_path, validate=interrupted_at(1))
+
+    with pytest.raises(CheckpointError, match="weights do not fit the model"):
+        train(
+            replace(every_step, model="litepose-xs", phases=(Phase(size=(64, 64), batch=1, steps=3),)),
+            tmp_path,
+            is_resumed=True,
+        )
+
+
+def test_checkpoints_of_the_first_version_can_be_resumed(every_step, train, interrupted_at, tmp_path):
+    train(every_step, tmp_path, validate=interrupted_at(2))
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state["progress"]["best"] = {}
+    state["rng"] = torch.get_rng_state()
+    del state["processes"], state["config"]["short_side"], state["config"]["validation"]
+    torch.save(state, tmp_path / "last.pt")
+
+    assert train(every_step, tmp_path, is_resumed=True).step == 11
+    assert not (tmp_path / "changes.yaml").exists()
+
+
+def test_a_run_is_not_overwritten(config, train, tmp_path):
+    train(config, tmp_path)
+
+    with pytest.raises(ConfigError, match="holds a run already: resume it or choose another folder"):
+        train(config, tmp_path)
+
+
+def test_there_must_be_something_to_resume(config, train, tmp_path):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint .*last\.pt"):
+        train(config, tmp_path, is_resumed=True)
+
+
+def test_a_checkpoint_without_optimiser_cannot_be_resumed(config, train, tmp_path):
+    train(config, tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["optimiser"]
+    torch.save(state, tmp_path / "last.pt")
+
+    with pytest.raises(CheckpointError, match="cannot be resumed: it lacks optimiser"):
+        train(config, tmp_path, is_resumed=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_named(every_step, train, interrupted_at, tmp_path):
+    train(every_step, tmp_path, validate=interrupted_at(2))
+    before = (tmp_path / "last.pt").read_bytes()
+    wild = replace(every_step, optimiser=OptimiserSettings(lr=1e30, warmup_steps=0))
+
+    with pytest.raises(
+        TrainingStoppedError, match=r"loss part '\w+' became (nan|inf) at step \d+; lower"
+    ) as caught:
+        train(wild, tmp_path, is_resumed=True)
+
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_clipping_limits_what_one_step_does(config, train, tmp_path):
+    settings = replace(config, phases=(replace(config.phases[0], steps=1),))
+    tiny_step = replace(settings.optimiser, clip_norm=1e-12, weight_decay=0, warmup_steps=0)
+
+    train(replace(settings, optimiser=tiny_step), tmp_path)
+
+    # Adam's first step has the size of the rate whatever the gradient, unless that drowns in its epsilon (1e-8).
+    moments = load_checkpoint(tmp_path / "last.pt")["optimiser"]["state"]
+    norm = math.sqrt(sum(float((state["exp_avg"] / 0.1).square().sum()) for state in moments.values()))
+    assert norm <= 1.01e-12
+
+
+def test_missing_pictures_stop_a_run_before_it_begins(config, tiny, train, tmp_path):
+    tiny.draw_data(tmp_path / "data")
+    (tmp_path / "data/2.png").unlink()
+    settings = replace(tiny.settings(tmp_path / "data"))
+
+    with pytest.raises(DatasetError, match=r"1 of 2 pictures are missing, the first is .*2\.png"):
+        train(settings, tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named_in_one_line(config, tiny, train, tmp_path, workers):
+    tiny.draw_data(tmp_path / "data")
+    for number in (1, 2):
+        (tmp_path / f"data/{number}.png").write_bytes(b"no picture")
+    settings = replace(tiny.settings(tmp_path / "data"), workers=workers)
+
+    with pytest.raises(DatasetError, match=r"^cannot read the picture .*\.png: it is missing or broken$"):
+        train(settings, tmp_path / "run")
+
+
+def test_a_size_that_the_network_cannot_take_is_refused(config, train, tmp_path):
+    with pytest.raises(ShapeError, match="input size must be"):
+        train(replace(config, phases=(Phase(size=(64, 66), batch=1, steps=1),)), tmp_path)
+
+
+def test_target_spreads_must_match_the_networks_heatmaps(config, train, tmp_path):
+    with pytest.raises(ConfigError, match="loss.sigma_cells must have 2 entries"):
+        train(replace(config, loss=LossSettings(sigma_cells=(2.0,))), tmp_path)
