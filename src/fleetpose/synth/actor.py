@@ -62,8 +62,9 @@ def pose_actor(model: BodyModel, person: Person, pose: Pose, *, person_id: int, 
     turn = axis_rotation(np.array([0.0, 1.0, 0.0]), yaw_rad)
     rotation, shift = turn @ rotation, shift @ turn.T
     mesh = person.mesh
-    verts = skin(mesh.verts, mesh.bind_bone, mesh.bind_weight,
-                 rotation.astype(np.float32), shift.astype(np.float32))  # fmt: skip
+    verts = skin(
+        mesh.verts, mesh.bind_bone, mesh.bind_weight, rotation.astype(np.float32), shift.astype(np.float32)
+    )
     used = mesh.faces[: mesh.solid_faces]
     drop = float(verts[used.ravel(), 1].min())
     verts[:, 1] -= drop
@@ -98,7 +99,7 @@ def body_spheres(model: BodyModel, place: Array, scale: float) -> Array:
     for bone, end, shares, radius in SPHERES:
         for side in ("Left", "Right") if f"Left{bone}" in model.bone_names else ("",):
             first = place[model.bone(side + bone)]
-            last = place[model.bone((side if side else "") + end)]
+            last = place[model.bone((side or "") + end)]
             rows += [[*(first * (1 - s) + last * s), radius * scale] for s in shares]
     return np.array(rows)
 

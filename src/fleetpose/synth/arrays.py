@@ -17,7 +17,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """Compile a numeric function once and keep the machine code on disk.
 
-    Floating-point reordering is allowed, so pictures agree bit for bit between runs and workers on one kind of
+    Floating-point reordering is allowed, so pictures agree bit for bit between runs and workers on one kind
+    of
     processor, and to within rounding between different kinds.
     """
     numba = require("numba", extra="synth")

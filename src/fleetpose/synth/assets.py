@@ -59,7 +59,9 @@ class AssetFolder:
         if not root.is_dir():
             raise ConfigError(f"asset folder {root} does not exist; give the folder that holds {CHECKSUMS}")
         if not (root / CHECKSUMS).is_file():
-            raise ConfigError(f"{root} holds no {CHECKSUMS}, so it is no asset folder; expected {', '.join(FOLDERS)}")
+            raise ConfigError(
+                f"{root} holds no {CHECKSUMS}, so it is no asset folder; expected {', '.join(FOLDERS)}"
+            )
         self.checksums = read_checksums(root / CHECKSUMS)
 
     def verify(self) -> list[str]:
@@ -88,8 +90,10 @@ class AssetFolder:
             with np.load(path, allow_pickle=False) as data:
                 return {key: data[key] for key in data.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"asset {path} cannot be read: {error}; restore it, then run "
-                               f"fleetpose synth assets {self.root}") from error  # fmt: skip
+            raise DatasetError(
+                f"asset {path} cannot be read: {error}; restore it, then run "
+                f"fleetpose synth assets {self.root}"
+            ) from error
 
     def json(self, name: str) -> Any:  # noqa: ANN401 - the shape depends on the file
         """One JSON file."""
@@ -97,8 +101,10 @@ class AssetFolder:
         try:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise DatasetError(f"asset {path} cannot be read: {error}; restore it, then run "
-                               f"fleetpose synth assets {self.root}") from error  # fmt: skip
+            raise DatasetError(
+                f"asset {path} cannot be read: {error}; restore it, then run "
+                f"fleetpose synth assets {self.root}"
+            ) from error
 
     def image(self, name: str, *, size: int | None = None) -> Array:
         """One picture as RGB or RGBA uint8, at most `size` pixels on its longer side."""
@@ -106,8 +112,10 @@ class AssetFolder:
         data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
         if image is None:
-            raise DatasetError(f"asset {path} is missing or no picture; restore it, then run "
-                               f"fleetpose synth assets {self.root}")  # fmt: skip
+            raise DatasetError(
+                f"asset {path} is missing or no picture; restore it, then run "
+                f"fleetpose synth assets {self.root}"
+            )
         if image.ndim == 2:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
         else:
@@ -116,7 +124,7 @@ class AssetFolder:
         if size is not None and longest > size:
             scale = size / longest
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return image
+        return np.asarray(image)
 
     def item(self, folder: str, name: str) -> Item:
         """One wearable by file name."""
@@ -139,7 +147,9 @@ class AssetFolder:
                 textures={use: f"{folder}/{file}" for use, file in meta["textures"].items()},
             )
         except KeyError as error:
-            raise DatasetError(f"asset {self.root / folder / name} lacks {error}; restore it from the pack") from error
+            raise DatasetError(
+                f"asset {self.root / folder / name} lacks {error}; restore it from the pack"
+            ) from error
 
 
 def read_checksums(path: Path) -> dict[str, str]:

@@ -42,7 +42,8 @@ class BodyModel:
     verts: `[V, 3]` rest vertices. faces: `[F, 3]`. face_uv: `[F, 3, 2]`.
     head_verts, tail_verts: `[J, 8]` vertices whose mean is a bone's head and tail.
     bind_bone, bind_weight: `[V, 4]`. parents: `[J]`, a parent always comes before its child.
-    landmarks: keypoint name to vertices; their mean is the keypoint. shells: named extra faces to cut clothes from.
+    landmarks: keypoint name to vertices; their mean is the keypoint. shells: named extra faces to cut
+    clothes from.
     """
 
     verts: Array
@@ -79,7 +80,7 @@ class BodyModel:
                     verts,
                     self.target_index[start:end],
                     self.target_delta[start:end],
-                    np.float32(weight * DELTA_UNIT),
+                    weight * DELTA_UNIT,
                 )
         return verts
 
@@ -182,13 +183,27 @@ def vertex_normals(verts: Array, faces: Array) -> Array:
 
 def bone_parents(names: tuple[str, ...]) -> Array:
     """Parent index of every bone by our naming, -1 for the root."""
-    chain = {"LowerBack": "Hips", "Spine": "LowerBack", "Spine1": "Spine", "Neck": "Spine1", "Neck1": "Neck",
-             "Head": "Neck1"}  # fmt: skip
+    chain = {
+        "LowerBack": "Hips",
+        "Spine": "LowerBack",
+        "Spine1": "Spine",
+        "Neck": "Spine1",
+        "Neck1": "Neck",
+        "Head": "Neck1",
+    }
     for side in SIDES:
         pairs = {"Shoulder": "Spine1", "UpLeg": "Hips", "UpLegTwist": "Hips"}
         chain |= {side + child: parent for child, parent in pairs.items()}
-        pairs = {"Arm": "Shoulder", "ArmTwist": "Shoulder", "ForeArm": "Arm", "ForeArmTwist": "Arm",
-                 "Hand": "ForeArm", "Leg": "UpLeg", "Foot": "Leg", "ToeBase": "Foot"}  # fmt: skip
+        pairs = {
+            "Arm": "Shoulder",
+            "ArmTwist": "Shoulder",
+            "ForeArm": "Arm",
+            "ForeArmTwist": "Arm",
+            "Hand": "ForeArm",
+            "Leg": "UpLeg",
+            "Foot": "Leg",
+            "ToeBase": "Foot",
+        }
         chain |= {side + child: side + parent for child, parent in pairs.items()}
         for i in range(1, 6):
             chain |= {f"{side}Finger{i}{j}": f"{side}Finger{i}{j - 1}" for j in (2, 3)}
@@ -232,12 +247,19 @@ def load_body(source: Path) -> BodyModel:
 def base_mesh_landmarks(heads: dict[str, Array], verts: Array) -> dict[str, Array]:
     """Vertices behind each keypoint name on MakeHuman's base mesh."""
     landmarks = {"nose": np.array(NOSE), "head_top": np.array([np.argmax(verts[:13_380, 1])])}
-    # The eye's joint cubes precede the ears' landmark: MakeHuman numbers cubes after the body, left eye at 13606.
+    # The eye's joint cubes precede the ears' landmark: MakeHuman numbers cubes after the body, left eye at
+    # 13606.
     landmarks["left_eye"], landmarks["right_eye"] = np.arange(13606, 13614), np.arange(13614, 13622)
     for side, sign in (("left", 1), ("right", -1)):
         landmarks[f"{side}_ear"] = ear_vertices(verts, sign)
-        for keypoint, bone in (("shoulder", "Arm"), ("elbow", "ForeArm"), ("wrist", "Hand"),
-                               ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot")):  # fmt: skip
+        for keypoint, bone in (
+            ("shoulder", "Arm"),
+            ("elbow", "ForeArm"),
+            ("wrist", "Hand"),
+            ("hip", "UpLeg"),
+            ("knee", "Leg"),
+            ("ankle", "Foot"),
+        ):
             landmarks[f"{side}_{keypoint}"] = heads[side.capitalize() + bone]
     landmarks["neck"], landmarks["upper_neck"] = heads["Neck"], heads["Head"]
     landmarks["pelvis"] = heads["Hips"]

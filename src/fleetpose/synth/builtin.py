@@ -84,9 +84,22 @@ def _joints() -> dict[str, Array]:
 
 
 def _tail(name: str, joints: dict[str, Array]) -> str:
-    chain = {"Hips": "LowerBack", "LowerBack": "Spine", "Spine": "Spine1", "Spine1": "Neck", "Neck": "Neck1",
-             "Neck1": "Head", "Head": "HeadTop", "Shoulder": "Arm", "Arm": "ForeArm", "ForeArm": "Hand",
-             "Hand": "Finger21", "UpLeg": "Leg", "Leg": "Foot", "Foot": "ToeBase"}  # fmt: skip
+    chain = {
+        "Hips": "LowerBack",
+        "LowerBack": "Spine",
+        "Spine": "Spine1",
+        "Spine1": "Neck",
+        "Neck": "Neck1",
+        "Neck1": "Head",
+        "Head": "HeadTop",
+        "Shoulder": "Arm",
+        "Arm": "ForeArm",
+        "ForeArm": "Hand",
+        "Hand": "Finger21",
+        "UpLeg": "Leg",
+        "Leg": "Foot",
+        "Foot": "ToeBase",
+    }
     side = "Left" if name.startswith("Left") else "Right" if name.startswith("Right") else ""
     stem = name.removeprefix(side)
     if stem.startswith("Finger") and stem[-1] != "3":
@@ -126,8 +139,14 @@ def _landmarks(
         for name, place in (("eye", (sign * 0.035, 0.67, 0.1)), ("ear", (sign * 0.09, 0.65, 0.02))):
             distance = np.linalg.norm(verts[surface] - np.array(place), axis=1)
             landmarks[f"{side}_{name}"] = surface[[distance.argmin()]]
-        for keypoint, bone in (("shoulder", "Arm"), ("elbow", "ForeArm"), ("wrist", "Hand"),
-                               ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot")):  # fmt: skip
+        for keypoint, bone in (
+            ("shoulder", "Arm"),
+            ("elbow", "ForeArm"),
+            ("wrist", "Hand"),
+            ("hip", "UpLeg"),
+            ("knee", "Leg"),
+            ("ankle", "Foot"),
+        ):
             landmarks[f"{side}_{keypoint}"] = np.array([marks[side.capitalize() + bone]])
     landmarks["neck"], landmarks["upper_neck"] = np.array([marks["Neck"]]), np.array([marks["Head"]])
     landmarks["pelvis"] = np.array([marks["Hips"]])

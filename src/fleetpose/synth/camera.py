@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fleetpose.synth.arrays import Array, axis_rotation
+from fleetpose.synth.records import View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +25,14 @@ class Camera:
 
     @classmethod
     def looking(
-        cls, *, position: Array, yaw_rad: float, pitch_rad: float, roll_rad: float, focal: float, size: tuple[int, int]
+        cls,
+        *,
+        position: Array,
+        yaw_rad: float,
+        pitch_rad: float,
+        roll_rad: float,
+        focal: float,
+        size: tuple[int, int],
     ) -> Camera:
         """Place a camera: yaw 0 looks along -z and turns towards +x, pitch looks up, roll turns clockwise."""
         yaw = axis_rotation(np.array([0.0, 1.0, 0.0]), -yaw_rad)
@@ -32,12 +40,20 @@ class Camera:
         roll = axis_rotation(np.array([0.0, 0.0, 1.0]), -roll_rad)
         axes = yaw @ pitch @ roll
         rows = np.stack([axes[:, 0], -axes[:, 1], -axes[:, 2]])
-        return cls(np.asarray(position, np.float64), rows, focal, size, ((size[1] - 1) / 2, (size[0] - 1) / 2))
+        return cls(
+            np.asarray(position, np.float64), rows, focal, size, ((size[1] - 1) / 2, (size[0] - 1) / 2)
+        )
 
     def scaled(self, factor: float) -> Camera:
         """The same view at `factor` times the resolution, rounded to whole pixels."""
         size = (round(self.size[0] * factor), round(self.size[1] * factor))
-        return replace(self, focal=self.focal * factor, size=size, centre=((size[1] - 1) / 2, (size[0] - 1) / 2))
+        return replace(
+            self, focal=self.focal * factor, size=size, centre=((size[1] - 1) / 2, (size[0] - 1) / 2)
+        )
+
+    def view(self) -> View:
+        """The camera as compiled functions take it."""
+        return View(self.position, self.rotation, float(self.focal), *self.centre)
 
     def to_camera(self, points: Array) -> Array:
         """World points `[N, 3]` → camera points `[N, 3]` (right, down, forward), metres."""
@@ -48,8 +64,13 @@ class Camera:
         seen = self.to_camera(points)
         depth = np.where(np.abs(seen[:, 2]) < 1e-6, 1e-6, seen[:, 2])
         return np.stack(
-            [seen[:, 0] / depth * self.focal + self.centre[0], seen[:, 1] / depth * self.focal + self.centre[1],
-             seen[:, 2]], axis=1)  # fmt: skip
+            [
+                seen[:, 0] / depth * self.focal + self.centre[0],
+                seen[:, 1] / depth * self.focal + self.centre[1],
+                seen[:, 2],
+            ],
+            axis=1,
+        )
 
     @property
     def ground_distance(self) -> float:

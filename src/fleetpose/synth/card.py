@@ -29,22 +29,42 @@ CC0_SOURCES = (
 def write_card(library: Library, config: SynthConfig, job: Job, annotations: Path) -> Path:
     """Write `CARD.md` beside the annotations and return its path."""
     lines = [
-        "# Synthetic people", "",
-        f"Drawn by FleetPose {__version__} (`fleetpose synth`). No photograph of a person was used.", "",
-        "| | |", "|---|---|",
+        "# Synthetic people",
+        "",
+        f"Drawn by FleetPose {__version__} (`fleetpose synth`). No photograph of a person was used.",
+        "",
+        "| | |",
+        "|---|---|",
         f"| pictures | {job.count} |",
-        f"| seeds | {job.seed} to {job.seed + _last_seed(job)}; picture k is drawn from seed {job.seed} + "
-        f"{'k' if not job.clip_frames else f'k // {job.clip_frames}'} alone |",
+        (
+            f"| seeds | {job.seed} to {job.seed + _last_seed(job)}; picture k is drawn from seed {job.seed} + "
+            f"{'k' if not job.clip_frames else f'k // {job.clip_frames}'} alone |"
+        ),
         f"| asset checksums (sha256 of the list) | {library.assets.digest() if library.assets else 'no assets used'} |",
         f"| body | {library.body_digest} |",
-        f"| backgrounds | {job.backgrounds.name if job.backgrounds else 'none'} |", "",
-        "## Settings", "", "```json", json.dumps(asdict(config), indent=1), "```", "",
-        "## Parts and licences", "",
-        *(f"- {source}" for source in (CC0_SOURCES if library.assets else CC0_SOURCES[: 1 * (not _is_plain(library))])),
-        *_conditions(library, job), "",
-        "## Statistics", "", "| | |", "|---|---|",
-        *(f"| {name} | {value:.3g} |" for name, value in _statistics(annotations).items()), "",
-    ]  # fmt: skip
+        f"| backgrounds | {job.backgrounds.name if job.backgrounds else 'none'} |",
+        "",
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(asdict(config), indent=1),
+        "```",
+        "",
+        "## Parts and licences",
+        "",
+        *(
+            f"- {source}"
+            for source in (CC0_SOURCES if library.assets else CC0_SOURCES[: 1 * (not _is_plain(library))])
+        ),
+        *_conditions(library, job),
+        "",
+        "## Statistics",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value:.3g} |" for name, value in _statistics(annotations).items()),
+        "",
+    ]
     path = job.out / "CARD.md"
     try:
         write_whole(path, "\n".join(lines).encode())

@@ -16,8 +16,10 @@ class SynthConfig:
     """Settings shared by all pictures of a data set; together with a picture's seed they fix every pixel.
 
     size: (H, W) pixels. people: fewest and most per picture. mean_people: mean of the draw between them.
-    scenes: kinds to draw from. actions: motion tags to draw from, empty for all. panoramas: names, empty for all.
-    occluders: share of pictures with something in front. supersample: shading resolution over picture resolution.
+    scenes: kinds to draw from. actions: motion tags to draw from, empty for all. panoramas: names, empty for
+    all.
+    occluders: share of pictures with something in front. supersample: shading resolution over picture
+    resolution.
     person_px: lowest and highest target height of the first person in pixels of a 512-pixel-high picture.
     """
 
@@ -30,27 +32,39 @@ class SynthConfig:
     occluders: float = 0.25
     adults_only: bool = False
     supersample: float = 1.5
-    person_px: tuple[float, float] = (60.0, 620.0)
+    person_px: tuple[float, float] = (55.0, 900.0)
     plain_sensor: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be drawn."""
-        for side in self.size:
-            if not 32 <= side <= MAX_SIDE:
-                raise ConfigError(f"size must be between 32 and {MAX_SIDE} pixels a side, but got {self.size}")
         low, high = self.people
-        if not 1 <= low <= high <= MAX_PEOPLE:
-            raise ConfigError(f"people must be 1 <= fewest <= most <= {MAX_PEOPLE}, but got {low} and {high}")
-        if not low <= self.mean_people <= high:
-            raise ConfigError(f"mean_people must lie between {low} and {high}, but got {self.mean_people}")
         for scene in self.scenes:
             if scene not in SCENES:
                 raise UnknownNameError("scene", scene, SCENES)
-        if not self.scenes:
-            raise ConfigError(f"scenes must name at least one of {', '.join(SCENES)}")
-        if not 0 <= self.occluders <= 1:
-            raise ConfigError(f"occluders must be a share between 0 and 1, but got {self.occluders}")
-        if not 1 <= self.supersample <= 3:
-            raise ConfigError(f"supersample must be between 1 and 3, but got {self.supersample}")
-        if not 16 <= self.person_px[0] <= self.person_px[1] <= 4000:
-            raise ConfigError(f"person_px must be 16 <= low <= high <= 4000, but got {self.person_px}")
+        demands = (
+            (
+                all(32 <= side <= MAX_SIDE for side in self.size),
+                f"size must be between 32 and {MAX_SIDE} pixels a side, but got {self.size}",
+            ),
+            (
+                1 <= low <= high <= MAX_PEOPLE,
+                f"people must be 1 <= fewest <= most <= {MAX_PEOPLE}, but got {low} and {high}",
+            ),
+            (
+                low <= self.mean_people <= high,
+                f"mean_people must lie between {low} and {high}, but got {self.mean_people}",
+            ),
+            (bool(self.scenes), f"scenes must name at least one of {', '.join(SCENES)}"),
+            (0 <= self.occluders <= 1, f"occluders must be a share from 0 to 1, but got {self.occluders}"),
+            (
+                1 <= self.supersample <= 3,
+                f"supersample must be between 1 and 3, but got {self.supersample}",
+            ),
+            (
+                16 <= self.person_px[0] <= self.person_px[1] <= 4000,
+                f"person_px must be 16 <= low <= high <= 4000, but got {self.person_px}",
+            ),
+        )
+        for is_met, message in demands:
+            if not is_met:
+                raise ConfigError(message)

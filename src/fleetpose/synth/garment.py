@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleetpose.synth.arrays import Array
+from fleetpose.synth.arrays import Array, kernel
 from fleetpose.synth.assets import Item
 from fleetpose.synth.body import BodyModel, vertex_normals
 
-FAR = 9.0  # metres: "nowhere near a cut"
+SKIN_CLASSES = 4  # head, arms, legs, torso: the first materials of every body part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regions:
     """Where each base vertex lies on the body, measured on the neutral rest shape.
 
-    arm: `[V]` 0 shoulder, 1 elbow, 2 wrist, above 2 hand, -1 elsewhere. leg: 0 hip, 1 knee, 2 ankle, above 2 foot.
+    arm: `[V]` 0 shoulder, 1 elbow, 2 wrist, above 2 hand, -1 elsewhere. leg: 0 hip, 1 knee, 2 ankle, above 2
+    foot.
     trunk: `[V]` 0 at the hips' height, 1 at the neck's, any vertex. front: `[V]` metres ahead of the spine.
     head: `[V]` bool.
     """
@@ -53,7 +54,9 @@ def measure_regions(model: BodyModel) -> Regions:
     """Measure the regions of a body model."""
     heads, _ = model.joints(model.verts)
     place = {name: heads[i] for i, name in enumerate(model.bone_names)}
-    main = np.array(model.bone_names)[model.bind_bone[np.arange(len(model.verts)), model.bind_weight.argmax(axis=1)]]
+    main = np.array(model.bone_names)[
+        model.bind_bone[np.arange(len(model.verts)), model.bind_weight.argmax(axis=1)]
+    ]
     arm = np.full(len(model.verts), -1.0)
     leg = np.full(len(model.verts), -1.0)
     for side in ("Left", "Right"):
@@ -74,14 +77,20 @@ def measure_regions(model: BodyModel) -> Regions:
 
 def _arm_bones(side: str) -> list[list[str]]:
     fingers = [f"{side}Finger{i}{j}" for i in range(1, 6) for j in range(1, 4)]
-    return [[f"{side}Arm", f"{side}ArmTwist"], [f"{side}ForeArm", f"{side}ForeArmTwist"], [f"{side}Hand", *fingers]]
+    return [
+        [f"{side}Arm", f"{side}ArmTwist"],
+        [f"{side}ForeArm", f"{side}ForeArmTwist"],
+        [f"{side}Hand", *fingers],
+    ]
 
 
 def _leg_bones(side: str) -> list[list[str]]:
     return [[f"{side}UpLeg", f"{side}UpLegTwist"], [f"{side}Leg"], [f"{side}Foot", f"{side}ToeBase"]]
 
 
-def _measure_chain(out: Array, verts: Array, main: Array, joints: list[Array], bones: list[list[str]]) -> None:
+def _measure_chain(
+    out: Array, verts: Array, main: Array, joints: list[Array], bones: list[list[str]]
+) -> None:
     """Write the running number of joints passed, plus the share of the current bone, for vertices of `bones`."""
     for k, names in enumerate(bones):
         chosen = np.isin(main, names)
@@ -179,28 +188,65 @@ def planar_uv(verts: Array, faces: Array) -> Array:
 
 def item_weights(item: Item, model: BodyModel) -> tuple[Array, Array]:
     """Skin weights of a fitted item: those of its three base vertices, mixed; the four largest are kept."""
-    dense = np.zeros((len(item.bind_vertex), len(model.bone_names)), np.float32)
-    rows = np.arange(len(dense))
-    for k in range(3):
-        share = np.maximum(item.bind_weight[:, k], 0)
-        for j in range(4):
-            vertex = item.bind_vertex[:, k]
-            np.add.at(dense, (rows, model.bind_bone[vertex, j]), share * model.bind_weight[vertex, j])
-    return largest_weights(dense)
+    shares = np.maximum(item.bind_weight, 0)
+    return mix_weights(item.bind_vertex, shares, model.bind_bone, model.bind_weight, len(model.bone_names))
 
 
 def cut_weights(shell: CutShell, model: BodyModel) -> tuple[Array, Array]:
     """Skin weights of a cut shell's vertices."""
-    dense = np.zeros((len(shell.a), len(model.bone_names)), np.float32)
-    rows = np.arange(len(dense))
-    for base, share in ((shell.a, 1 - shell.t), (shell.b, shell.t)):
+    vertices, shares = np.stack([shell.a, shell.b], axis=1), np.stack([1 - shell.t, shell.t], axis=1)
+    return mix_weights(vertices, shares, model.bind_bone, model.bind_weight, len(model.bone_names))
+
+
+@kernel
+def mix_weights(
+    vertices: Array, shares: Array, bind_bone: Array, bind_weight: Array, bones: int
+) -> tuple[Array, Array]:
+    """Mix skin weights of base `vertices` `[N, M]` by `shares` `[N, M]`; keep the four largest, which sum to 1."""
+    out_bone = np.zeros((vertices.shape[0], 4), np.uint8)
+    out_weight = np.zeros((vertices.shape[0], 4), np.float32)
+    total = np.zeros(bones, np.float32)
+    for n in range(vertices.shape[0]):
+        total[:] = 0.0
+        for m in range(vertices.shape[1]):
+            for j in range(4):
+                total[bind_bone[vertices[n, m], j]] += shares[n, m] * bind_weight[vertices[n, m], j]
+        kept = 0.0
         for j in range(4):
-            np.add.at(dense, (rows, model.bind_bone[base, j]), share * model.bind_weight[base, j])
-    return largest_weights(dense)
+            best = np.argmax(total)
+            out_bone[n, j], out_weight[n, j] = best, total[best]
+            kept += total[best]
+            total[best] = 0.0
+        for j in range(4):
+            out_weight[n, j] /= max(kept, 1e-6)
+    return out_bone, out_weight
 
 
-def largest_weights(dense: Array) -> tuple[Array, Array]:
-    """Dense weights `[N, J]` → the four largest as bones `[N, 4]` and weights `[N, 4]` that sum to 1."""
-    order = np.argpartition(-dense, 3, axis=1)[:, :4]
-    top = np.take_along_axis(dense, order, axis=1)
-    return order.astype(np.uint8), top / np.maximum(top.sum(axis=1, keepdims=True), 1e-6)
+def scalp_field(model: BodyModel, regions: Regions) -> Array:
+    """How far `[V]` each vertex lies inside the hairline of the neutral head, in metres; negative outside."""
+    verts = model.verts
+    eye = verts[np.concatenate([model.landmarks["left_eye"], model.landmarks["right_eye"]])].mean(axis=0)
+    top = verts[model.landmarks["head_top"]].mean(axis=0)
+    centre = np.array([0.0, eye[1], (eye[2] + top[2]) / 2 - 0.03])
+    rel = verts - centre
+    front = np.arctan2(np.abs(rel[:, 0]), rel[:, 2])  # 0 straight ahead, pi behind
+    line = np.interp(front, [0, 0.9, 1.35, 1.75, 2.2, np.pi], [0.66, 0.55, 0.1, 0.12, -0.5, -0.75])
+    height = rel[:, 1] / (top[1] - eye[1])
+    field: Array = np.where(regions.head, (height - line) * (top[1] - eye[1]), -1.0)
+    ears = np.concatenate([model.landmarks["left_ear"], model.landmarks["right_ear"]])
+    distance = np.abs(np.abs(verts[:, 0]) - np.abs(verts[ears, 0]).max())
+    near_ear = regions.head & (distance < 0.014) & (np.abs(verts[:, 1] - verts[ears, 1].mean()) < 0.035)
+    return np.where(near_ear, -0.02, field)
+
+
+def body_classes(model: BodyModel, regions: Regions, *, modest: bool) -> Array:
+    """Material `[F]` of each body face: skin class, or painted cloth on chest and hips when `modest`."""
+    faces = model.faces
+    vertex = np.where(regions.head, 0, np.where(regions.arm >= 0, 1, np.where(regions.leg >= 0, 2, 3)))
+    if modest:
+        chest = top_field(regions, TopCut(sleeve=-0.2, hem=0.45, neck=0.09)) > 0
+        hips = leg_field(regions, LegCut(length=0.12, waist=0.2)) > 0
+        vertex = np.where(chest & (regions.arm < 0), SKIN_CLASSES, vertex)
+        vertex = np.where(hips, SKIN_CLASSES + 1, vertex)
+    picked: Array = vertex[faces].max(axis=1)
+    return picked

@@ -112,13 +112,16 @@ def make_clip(
         person = draw_person(rng, library, adults_only=config.adults_only)
         motion = library.poses.clip(rng, frames, fps=fps, actions=config.actions)
         yaw = draw_heading(rng)
-        moving = [pose_actor(library.model, person, pose, person_id=seed * 100 + number, yaw_rad=yaw)
-                  for pose in motion]  # fmt: skip
+        moving = [
+            pose_actor(library.model, person, pose, person_id=seed * 100 + number, yaw_rad=yaw)
+            for pose in motion
+        ]
         track = root_track(moving, motion, yaw)
         for attempt in range(PLACE_TRIES):
             spot = random_spot(rng, camera, backdrop, depth, attempt)
-            placed = Performer([a.moved(spot[0] + t[0], spot[2] + t[2], y=t[1])
-                                for a, t in zip(moving, track, strict=True)])  # fmt: skip
+            placed = Performer(
+                [a.moved(spot[0] + t[0], spot[2] + t[2], y=t[1]) for a, t in zip(moving, track, strict=True)]
+            )
             if is_in_view(camera, placed.frames[0]) and all(placed.clear_of(other) for other in performers):
                 performers.append(placed)
                 break
@@ -126,7 +129,9 @@ def make_clip(
     sensor = None
     for k in range(frames):
         # A hand-held camera turns a little from frame to frame.
-        turned = replace(camera, rotation=camera.rotation @ axis_rotation(np.array([0.0, 1.0, 0.0]), k * drift[0]))
+        turned = replace(
+            camera, rotation=camera.rotation @ axis_rotation(np.array([0.0, 1.0, 0.0]), k * drift[0])
+        )
         shot = Shot(turned, backdrop, tuple(p.frames[k] for p in performers), backdrop.props)
         sensor = sensor or draw_settings(rng, config, shot)
         yield develop_shot(rng, library, config, shot, sensor, seed=seed, frame=k)

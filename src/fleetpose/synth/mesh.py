@@ -36,8 +36,27 @@ class Semantic(IntEnum):
 
 
 # Columns of a material row.
-(TEXTURE, NORMAL, RED, GREEN, BLUE, RECOLOUR, MEAN, CONTRAST, SPECULAR, GLOSS,
- PAINT_RED, PAINT_GREEN, PAINT_BLUE, UV_SCALE, SEMANTIC, BUMP, BUMP_SCALE, SOFT, OCCLUSION) = range(19)  # fmt: skip
+(
+    TEXTURE,
+    NORMAL,
+    RED,
+    GREEN,
+    BLUE,
+    RECOLOUR,
+    MEAN,
+    CONTRAST,
+    SPECULAR,
+    GLOSS,
+    PAINT_RED,
+    PAINT_GREEN,
+    PAINT_BLUE,
+    UV_SCALE,
+    SEMANTIC,
+    BUMP,
+    BUMP_SCALE,
+    SOFT,
+    OCCLUSION,
+) = range(19)
 COLUMNS = 19
 
 
@@ -45,9 +64,11 @@ COLUMNS = 19
 class Material:
     """How a surface looks.
 
-    colour: linear RGB. Its meaning depends on `recolour`: at 0 it tints the texture, at 1 it replaces the texture's
+    colour: linear RGB. Its meaning depends on `recolour`: at 0 it tints the texture, at 1 it replaces the
+    texture's
     colour and keeps only its light and dark, relative to `mean` luminance and raised to `contrast`.
-    paint: linear RGB laid over where the mesh's paint value is above 0. soft: share of light that bleeds round (skin).
+    paint: linear RGB laid over where the mesh's paint value is above 0. soft: share of light that bleeds
+    round (skin).
     """
 
     semantic: Semantic
@@ -69,11 +90,25 @@ class Material:
     def row(self) -> Array:
         """The material as a row of the table compiled code reads."""
         return np.array(
-            [self.texture, self.normal, *self.colour, self.recolour, self.mean, self.contrast, self.specular,
-             self.gloss, *self.paint, self.uv_scale, self.semantic, self.bump, self.bump_scale, self.soft,
-             self.occlusion],
+            [
+                self.texture,
+                self.normal,
+                *self.colour,
+                self.recolour,
+                self.mean,
+                self.contrast,
+                self.specular,
+                self.gloss,
+                *self.paint,
+                self.uv_scale,
+                self.semantic,
+                self.bump,
+                self.bump_scale,
+                self.soft,
+                self.occlusion,
+            ],
             np.float32,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +155,9 @@ def join_parts(parts: Sequence[Part]) -> SkinnedMesh:
         bind_bone=np.concatenate([part.bind_bone for part in ordered]),
         bind_weight=np.concatenate([part.bind_weight for part in ordered]).astype(np.float32, copy=False),
         paint=np.concatenate(paints).astype(np.float32, copy=False),
-        faces=np.concatenate([p.faces + s for p, s in zip(ordered, vertex_start, strict=False)]).astype(np.int32),
+        faces=np.concatenate([p.faces + s for p, s in zip(ordered, vertex_start, strict=False)]).astype(
+            np.int32
+        ),
         face_uv=np.concatenate([part.face_uv for part in ordered]).astype(np.float32, copy=False),
         material=np.concatenate(
             [p.material + s for p, s in zip(ordered, material_start, strict=False)]

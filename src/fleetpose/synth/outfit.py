@@ -8,8 +8,10 @@ import numpy as np
 
 from fleetpose.synth.arrays import Array
 from fleetpose.synth.garment import (
+    SKIN_CLASSES,
     LegCut,
     TopCut,
+    body_classes,
     cut_shell,
     cut_weights,
     leg_field,
@@ -24,7 +26,6 @@ from fleetpose.synth.mesh import Material, Part, Semantic
 from fleetpose.synth.palette import BOTTOMS, SHOES, TOPS, pick
 from fleetpose.synth.texture import NO_TEXTURE
 
-SKIN_CLASSES = 4  # head, arms, legs, torso: the first materials of every body part
 HIDE_MARGIN = 0.025  # metres inside a garment's edge from which the body below is left out
 SUIT_SHARE = 0.5  # outfits that are authored suits; the rest are cut from shells
 
@@ -64,27 +65,14 @@ def dress(rng: np.random.Generator, library: Library, rest: Array, *, is_female:
     shoes, hides_feet = draw_shoes(rng, library, rest, painted[2])
     hidden |= hides_feet
     hat = draw_hat(rng, library, rest)
-    keep = ~hidden[library.model.faces].all(axis=1)
-    return Outfit(name, [*parts, *shoes, *hat], keep, body_classes(library, modest=True), painted, bool(hat))
-
-
-def body_classes(library: Library, *, modest: bool) -> Array:
-    """Material `[F]` of each body face: skin class, or painted cloth on chest and hips when `modest`."""
-    regions, faces = library.regions, library.model.faces
-    vertex = np.where(regions.head, 0, np.where(regions.arm >= 0, 1, np.where(regions.leg >= 0, 2, 3)))
-    if modest:
-        chest = top_field(regions, TopCut(sleeve=-0.2, hem=0.45, neck=0.09)) > 0
-        hips = leg_field(regions, LegCut(length=0.12, waist=0.2)) > 0
-        vertex = np.where(chest & (regions.arm < 0), SKIN_CLASSES, vertex)
-        vertex = np.where(hips, SKIN_CLASSES + 1, vertex)
-    picked: Array = vertex[faces].max(axis=1)
-    return picked
+    keep = np.logical_not(hidden[library.model.faces].all(axis=1))
+    return Outfit(name, [*parts, *shoes, *hat], keep, library.body_classes, painted, bool(hat))
 
 
 def painted_outfit(library: Library, painted: tuple[Material, ...]) -> Outfit:
     """Clothes as colours on the body itself, for bodies without shells."""
     regions, faces = library.regions, library.model.faces
-    classes = body_classes(library, modest=False)
+    classes = body_classes(library.model, regions, modest=False)
     top = (top_field(regions, TopCut(sleeve=0.9, hem=0.05, neck=0.0))[faces] > 0).all(axis=1)
     bottom = (leg_field(regions, LegCut(length=1.97, waist=0.1))[faces] > 0).all(axis=1)
     shoes = (regions.leg[faces] > 1.97).all(axis=1)
@@ -99,8 +87,15 @@ def suit_part(rng: np.random.Generator, suit: Wearable, rest: Array) -> Part:
     occlusion = suit.occlusion if suit.diffuse != NO_TEXTURE else NO_TEXTURE
     is_formal = "elegant" in suit.item.name
     contrast = float(rng.uniform(0.35, 0.6)) if is_formal else float(rng.uniform(0.5, 0.9))
-    base = Material(Semantic.UPPER_CLOTHES, texture=texture, normal=suit.normal, occlusion=occlusion, recolour=1.0,
-                    contrast=contrast, bump=1.0 if suit.normal != NO_TEXTURE else 0.0)  # fmt: skip
+    base = Material(
+        Semantic.UPPER_CLOTHES,
+        texture=texture,
+        normal=suit.normal,
+        occlusion=occlusion,
+        recolour=1.0,
+        contrast=contrast,
+        bump=1.0 if suit.normal != NO_TEXTURE else 0.0,
+    )
     upper = replace(base, colour=pick(rng, TOPS if not is_formal else BOTTOMS), mean=suit.mean_upper)
     lower = replace(base, semantic=Semantic.LOWER_CLOTHES, colour=pick(rng, BOTTOMS), mean=suit.mean_lower)
     if suit.diffuse != NO_TEXTURE and "casual" in suit.item.name and rng.random() < 0.5:
@@ -110,36 +105,65 @@ def suit_part(rng: np.random.Generator, suit: Wearable, rest: Array) -> Part:
         lower = replace(lower, colour=upper.colour)
     material = np.where(suit.is_upper, 0, 1).astype(np.int32)
     return Part(
-        verts=suit.item.fit(rest), bind_bone=suit.bind_bone, bind_weight=suit.bind_weight, faces=suit.item.faces,
-        face_uv=suit.item.face_uv, material=material, materials=(upper, lower),
-    )  # fmt: skip
+        verts=suit.item.fit(rest),
+        bind_bone=suit.bind_bone,
+        bind_weight=suit.bind_weight,
+        faces=suit.item.faces,
+        face_uv=suit.item.face_uv,
+        material=material,
+        materials=(upper, lower),
+    )
 
 
 def cut_outfit(
     rng: np.random.Generator, library: Library, rest: Array, *, is_female: bool
 ) -> tuple[str, list[Part], Array]:
     """Draw a shirt with trousers, shorts, leggings or a skirt, cut from the shells."""
-    kind = rng.choice(("trousers", "shorts", "leggings", "skirt"), p=(0.5, 0.2, 0.15, 0.15) if is_female
-                      else (0.72, 0.28, 0.0, 0.0))  # fmt: skip
+    kind = rng.choice(
+        ("trousers", "shorts", "leggings", "skirt"),
+        p=(0.5, 0.2, 0.15, 0.15) if is_female else (0.72, 0.28, 0.0, 0.0),
+    )
     loose = float(rng.uniform(0.006, 0.03))
-    sleeve = float(rng.choice((0.12, rng.uniform(0.5, 0.8), rng.uniform(1.0, 1.4), 1.93), p=(0.08, 0.5, 0.07, 0.35)))
-    top = TopCut(sleeve=sleeve, hem=float(rng.uniform(-0.1, 0.06)), neck=float(rng.uniform(0.0, 0.05)),
-                 looseness=loose)  # fmt: skip
+    sleeve = float(
+        rng.choice((0.12, rng.uniform(0.5, 0.8), rng.uniform(1.0, 1.4), 1.93), p=(0.08, 0.5, 0.07, 0.35))
+    )
+    top = TopCut(
+        sleeve=sleeve, hem=float(rng.uniform(-0.1, 0.06)), neck=float(rng.uniform(0.0, 0.05)), looseness=loose
+    )
     legs = {
-        "trousers": LegCut(length=float(rng.uniform(1.86, 1.97)), looseness=0.012, flare=float(rng.uniform(0, 0.035))),
-        "shorts": LegCut(length=float(rng.uniform(0.5, 1.15)), looseness=0.016, flare=float(rng.uniform(0.02, 0.06))),
+        "trousers": LegCut(
+            length=float(rng.uniform(1.86, 1.97)), looseness=0.012, flare=float(rng.uniform(0, 0.035))
+        ),
+        "shorts": LegCut(
+            length=float(rng.uniform(0.5, 1.15)), looseness=0.016, flare=float(rng.uniform(0.02, 0.06))
+        ),
         "leggings": LegCut(length=float(rng.uniform(1.4, 1.95)), looseness=0.0, flare=0.0),
         "skirt": LegCut(length=0.25, looseness=0.0, flare=0.0),
     }[str(kind)]
     regions = library.regions
     cloth, dye = draw_cloth(rng, library), pick(rng, TOPS)
     parts = [
-        shell_part(library, rest, "tights", leg_field(regions, legs), leg_offset(regions, legs),
-                   replace(draw_cloth(rng, library, plain=True), semantic=Semantic.LOWER_CLOTHES,
-                           colour=pick(rng, BOTTOMS))),
-        shell_part(library, rest, "tights", top_field(regions, top), top_offset(regions, top),
-                   replace(cloth, colour=dye)),
-    ]  # fmt: skip
+        shell_part(
+            library,
+            rest,
+            "tights",
+            leg_field(regions, legs),
+            leg_offset(regions, legs),
+            replace(
+                draw_cloth(rng, library, plain=True),
+                semantic=Semantic.LOWER_CLOTHES,
+                colour=pick(rng, BOTTOMS),
+            ),
+        ),
+        shell_part(
+            library,
+            rest,
+            "tights",
+            top_field(regions, top),
+            top_offset(regions, top),
+            replace(cloth, colour=dye),
+        ),
+    ]
     if kind == "skirt":
         parts.append(draw_skirt(rng, library, rest, replace(cloth, colour=dye)))
     hidden = np.maximum(top_field(regions, top), leg_field(regions, legs)) > HIDE_MARGIN
@@ -152,10 +176,18 @@ def draw_cloth(rng: np.random.Generator, library: Library, *, plain: bool = Fals
     texture = library.patterns[rng.integers(count)]
     mean = float(library.atlas.mean_linear(texture) @ np.array([0.2126, 0.7152, 0.0722]))
     return Material(
-        Semantic.UPPER_CLOTHES, texture=texture, recolour=1.0, mean=mean, contrast=float(rng.uniform(0.4, 0.8)),
-        uv_scale=float(rng.uniform(4.0, 8.0)), normal=library.wrinkles, bump=float(rng.uniform(0.12, 0.4)),
-        bump_scale=float(rng.uniform(0.8, 1.5)), specular=0.012, gloss=6.0,
-    )  # fmt: skip
+        Semantic.UPPER_CLOTHES,
+        texture=texture,
+        recolour=1.0,
+        mean=mean,
+        contrast=float(rng.uniform(0.4, 0.8)),
+        uv_scale=float(rng.uniform(4.0, 8.0)),
+        normal=library.wrinkles,
+        bump=float(rng.uniform(0.12, 0.4)),
+        bump_scale=float(rng.uniform(0.8, 1.5)),
+        specular=0.012,
+        gloss=6.0,
+    )
 
 
 def shell_part(
@@ -196,17 +228,36 @@ def draw_shoes(
         bones, weights = cut_weights(cut, library.model)
         verts = cut.blend(push_out(rest, faces, 0.006))
         uv = np.zeros((len(cut.faces), 3, 2), np.float32)
-        return [Part(verts, bones, weights, cut.faces, uv, np.zeros(len(cut.faces), np.int32), (material,))], hidden
+        return [
+            Part(verts, bones, weights, cut.faces, uv, np.zeros(len(cut.faces), np.int32), (material,))
+        ], hidden
     shoe = choices[rng.integers(len(choices))]
     hidden[shoe.item.hides] = True
-    material = Material(Semantic.SHOES, texture=shoe.diffuse, normal=shoe.normal, specular=0.08, gloss=20.0,
-                        bump=1.0 if shoe.normal != NO_TEXTURE else 0.0)  # fmt: skip
+    material = Material(
+        Semantic.SHOES,
+        texture=shoe.diffuse,
+        normal=shoe.normal,
+        specular=0.08,
+        gloss=20.0,
+        bump=1.0 if shoe.normal != NO_TEXTURE else 0.0,
+    )
     if rng.random() < 0.5:
         mean = float(library.atlas.mean_linear(shoe.diffuse) @ np.array([0.2126, 0.7152, 0.0722]))
-        material = replace(material, colour=pick(rng, SHOES), recolour=0.9, mean=max(mean, 0.01), contrast=0.6)
+        material = replace(
+            material, colour=pick(rng, SHOES), recolour=0.9, mean=max(mean, 0.01), contrast=0.6
+        )
     faces = shoe.item.faces
-    return [Part(shoe.item.fit(rest), shoe.bind_bone, shoe.bind_weight, faces, shoe.item.face_uv,
-                 np.zeros(len(faces), np.int32), (material,))], hidden  # fmt: skip
+    return [
+        Part(
+            shoe.item.fit(rest),
+            shoe.bind_bone,
+            shoe.bind_weight,
+            faces,
+            shoe.item.face_uv,
+            np.zeros(len(faces), np.int32),
+            (material,),
+        )
+    ], hidden
 
 
 def draw_hat(rng: np.random.Generator, library: Library, rest: Array) -> list[Part]:
@@ -217,5 +268,14 @@ def draw_hat(rng: np.random.Generator, library: Library, rest: Array) -> list[Pa
     hat = choices[rng.integers(len(choices))]
     material = Material(Semantic.HEADWEAR, colour=pick(rng, BOTTOMS), normal=hat.normal, bump=1.0)
     faces = hat.item.faces
-    return [Part(hat.item.fit(rest), hat.bind_bone, hat.bind_weight, faces, hat.item.face_uv,
-                 np.zeros(len(faces), np.int32), (material,))]  # fmt: skip
+    return [
+        Part(
+            hat.item.fit(rest),
+            hat.bind_bone,
+            hat.bind_weight,
+            faces,
+            hat.item.face_uv,
+            np.zeros(len(faces), np.int32),
+            (material,),
+        )
+    ]

@@ -55,7 +55,8 @@ def fractal_noise(rng: np.random.Generator, size: int, *, octaves: tuple[int, ..
         scale = size // cells
         big = cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         total += big[2 * scale : 2 * scale + size, 2 * scale : 2 * scale + size] / np.sqrt(cells)
-    return (total - total.mean()) / total.std()
+    noise: Array = (total - total.mean()) / total.std()
+    return noise
 
 
 def wrinkle_normals(rng: np.random.Generator, size: int = 256) -> Array:

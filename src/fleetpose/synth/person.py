@@ -88,14 +88,24 @@ def draw_person(rng: np.random.Generator, library: Library, *, adults_only: bool
     skin, tone = draw_skin(rng, library, phenotype)
     hair_colour = pick(rng, GREY_HAIR if phenotype.age > 0.72 and rng.random() < 0.7 else HAIR)
     outfit = dress(rng, library, rest, is_female=phenotype.female)
-    hair, scalp = draw_hair(rng, library, rest, hair_colour, is_female=phenotype.female, has_hat=outfit.has_hat)
+    hair, scalp = draw_hair(
+        rng, library, rest, hair_colour, is_female=phenotype.female, has_hat=outfit.has_hat
+    )
     parts = [
-        body_part(library, rest, skin, outfit.body_faces, outfit.body_material, hair_colour, scalp,
-                  painted=outfit.painted),
+        body_part(
+            library,
+            rest,
+            skin,
+            outfit.body_faces,
+            outfit.body_material,
+            hair_colour,
+            scalp,
+            painted=outfit.painted,
+        ),
         *outfit.parts,
         *hair,
         *face_parts(rng, library, rest, hair_colour, tone),
-    ]  # fmt: skip
+    ]
     heads, tails = model.joints(rest)
     return Person(phenotype, join_parts(parts), rest, heads, tails, outfit.name)
 
@@ -109,29 +119,17 @@ def draw_skin(rng: np.random.Generator, library: Library, phenotype: Phenotype) 
         texture = near[rng.integers(len(near))]
         # The palest tones of the pack are brighter than any real skin (albedo about 0.6).
         tint = float(np.interp(tone, [0, 2, 5, 10], [0.66, 0.74, 0.9, 1.25])) * rng.uniform(0.93, 1.05)
-        return Material(Semantic.HEAD, texture=texture, colour=(tint, tint * 0.98, tint * 0.97), soft=0.35,
-                        specular=0.035, gloss=14.0), int(tone)  # fmt: skip
+        return Material(
+            Semantic.HEAD,
+            texture=texture,
+            colour=(tint, tint * 0.98, tint * 0.97),
+            soft=0.35,
+            specular=0.035,
+            gloss=14.0,
+        ), int(tone)
     base = SKINS[min(int(tone * len(SKINS) / 11), len(SKINS) - 1)]
     red, green, blue = srgb_to_linear(np.array(base) * rng.uniform(0.92, 1.04))
     return Material(Semantic.HEAD, colour=(float(red), float(green), float(blue)), soft=0.35), int(tone)
-
-
-def scalp_field(library: Library) -> Array:
-    """How far `[V]` each vertex lies inside the hairline of the neutral head, in metres; negative outside."""
-    model = library.model
-    verts = model.verts
-    eye = verts[np.concatenate([model.landmarks["left_eye"], model.landmarks["right_eye"]])].mean(axis=0)
-    top = verts[model.landmarks["head_top"]].mean(axis=0)
-    centre = np.array([0.0, eye[1], (eye[2] + top[2]) / 2 - 0.03])
-    rel = verts - centre
-    front = np.arctan2(np.abs(rel[:, 0]), rel[:, 2])  # 0 straight ahead, pi behind
-    line = np.interp(front, [0, 0.9, 1.35, 1.75, 2.2, np.pi], [0.66, 0.55, 0.1, 0.12, -0.5, -0.75])
-    height = rel[:, 1] / (top[1] - eye[1])
-    field: Array = np.where(library.regions.head, (height - line) * (top[1] - eye[1]), -1.0)
-    ears = np.concatenate([model.landmarks["left_ear"], model.landmarks["right_ear"]])
-    distance = np.abs(np.abs(verts[:, 0]) - np.abs(verts[ears, 0]).max())
-    near_ear = library.regions.head & (distance < 0.014) & (np.abs(verts[:, 1] - verts[ears, 1].mean()) < 0.035)
-    return np.where(near_ear, -0.02, field)
 
 
 def body_part(
@@ -140,18 +138,30 @@ def body_part(
 ) -> Part:  # fmt: skip
     """The body's visible skin, with hair colour painted on the scalp, and painted clothes where there is no mesh."""
     model = library.model
-    paint = np.clip(scalp_field(library) / 0.012 + 0.5, 0, 1) * scalp
+    paint = np.clip(library.scalp / 0.012 + 0.5, 0, 1) * scalp
     classes = (Semantic.HEAD, Semantic.ARMS, Semantic.LEGS, Semantic.TORSO)
     skins = tuple(
-        Material(kind, texture=skin.texture, colour=skin.colour, soft=skin.soft, specular=skin.specular,
-                 gloss=skin.gloss, paint=hair)
+        Material(
+            kind,
+            texture=skin.texture,
+            colour=skin.colour,
+            soft=skin.soft,
+            specular=skin.specular,
+            gloss=skin.gloss,
+            paint=hair,
+        )
         for kind in classes
-    )  # fmt: skip
+    )
     return Part(
-        verts=rest, bind_bone=model.bind_bone, bind_weight=model.bind_weight, faces=model.faces[keep],
-        face_uv=model.face_uv[keep], material=material[keep], materials=(*skins, *painted),
+        verts=rest,
+        bind_bone=model.bind_bone,
+        bind_weight=model.bind_weight,
+        faces=model.faces[keep],
+        face_uv=model.face_uv[keep],
+        material=material[keep],
+        materials=(*skins, *painted),
         paint=paint.astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def draw_hair(
@@ -169,13 +179,28 @@ def draw_hair(
     present = [name for name in names if name in known]
     chosen = known[present[rng.integers(len(present))]] if present else styles[rng.integers(len(styles))]
     mean = float(library.atlas.mean_linear(chosen.diffuse) @ np.array([0.2126, 0.7152, 0.0722]))
-    material = Material(Semantic.HAIR, texture=chosen.diffuse, colour=colour, recolour=1.0, mean=max(mean, 0.004),
-                        contrast=0.8, specular=0.025, gloss=10.0, soft=0.25)  # fmt: skip
+    material = Material(
+        Semantic.HAIR,
+        texture=chosen.diffuse,
+        colour=colour,
+        recolour=1.0,
+        mean=max(mean, 0.004),
+        contrast=0.8,
+        specular=0.025,
+        gloss=10.0,
+        soft=0.25,
+    )
     item = chosen.item
     part = Part(
-        verts=item.fit(rest), bind_bone=chosen.bind_bone, bind_weight=chosen.bind_weight, faces=item.faces,
-        face_uv=item.face_uv, material=np.zeros(len(item.faces), np.int32), materials=(material,), is_alpha=True,
-    )  # fmt: skip
+        verts=item.fit(rest),
+        bind_bone=chosen.bind_bone,
+        bind_weight=chosen.bind_weight,
+        faces=item.faces,
+        face_uv=item.face_uv,
+        material=np.zeros(len(item.faces), np.int32),
+        materials=(material,),
+        is_alpha=True,
+    )
     return [part], 0.9
 
 
@@ -189,16 +214,34 @@ def face_parts(
         choices = library.wardrobe.get(kind, [])
         if choices:
             chosen = choices[rng.integers(len(choices))]
-            material = Material(Semantic.HEAD, texture=chosen.diffuse, colour=(colour[0], colour[1], colour[2]),
-                                recolour=1.0, mean=1.0, contrast=0.0)  # fmt: skip
-            parts.append(_worn(chosen.item.fit(rest), chosen.bind_bone, chosen.bind_weight, chosen.item.faces,
-                               chosen.item.face_uv, material, is_alpha=True))  # fmt: skip
+            material = Material(
+                Semantic.HEAD,
+                texture=chosen.diffuse,
+                colour=(colour[0], colour[1], colour[2]),
+                recolour=1.0,
+                mean=1.0,
+                contrast=0.0,
+            )
+            parts.append(
+                _worn(
+                    chosen.item.fit(rest),
+                    chosen.bind_bone,
+                    chosen.bind_weight,
+                    chosen.item.faces,
+                    chosen.item.face_uv,
+                    material,
+                    is_alpha=True,
+                )
+            )
     if library.irises and library.wardrobe.get("eyes"):
         eye = library.wardrobe["eyes"][0]
         number = library.irises[rng.integers(len(library.irises))] if tone < 5 else library.irises[2]
         material = Material(Semantic.HEAD, texture=number, specular=0.25, gloss=60.0, colour=(0.8, 0.8, 0.8))
-        parts.append(_worn(eye.item.fit(rest), eye.bind_bone, eye.bind_weight, eye.item.faces, eye.item.face_uv,
-                           material))  # fmt: skip
+        parts.append(
+            _worn(
+                eye.item.fit(rest), eye.bind_bone, eye.bind_weight, eye.item.faces, eye.item.face_uv, material
+            )
+        )
     elif len(model.eyes[0]):
         material = Material(Semantic.HEAD, colour=(0.25, 0.22, 0.2), specular=0.2, gloss=50.0)
         parts.append(_worn(rest, model.bind_bone, model.bind_weight, model.eyes[0], model.eyes[1], material))
@@ -210,5 +253,13 @@ def _worn(
     *, is_alpha: bool = False,
 ) -> Part:  # fmt: skip
     """One part of a single material."""
-    return Part(verts, bind_bone, bind_weight, faces, face_uv, np.zeros(len(faces), np.int32), (material,),
-                is_alpha=is_alpha)  # fmt: skip
+    return Part(
+        verts,
+        bind_bone,
+        bind_weight,
+        faces,
+        face_uv,
+        np.zeros(len(faces), np.int32),
+        (material,),
+        is_alpha=is_alpha,
+    )

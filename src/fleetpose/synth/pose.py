@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fleetpose.errors import UnknownNameError
-from fleetpose.synth.arrays import Array, aligning_rotation, axis_rotation, quaternions_to_matrices, twist_angle
+from fleetpose.synth.arrays import (
+    Array,
+    aligning_rotation,
+    axis_rotation,
+    quaternions_to_matrices,
+    twist_angle,
+)
 from fleetpose.synth.assets import AssetFolder
 from fleetpose.synth.body import SIDES, BodyModel
 
@@ -23,26 +29,66 @@ MIRROR = tuple(
     BONES.index(name.replace("Left", "#").replace("Right", "Left").replace("#", "Right")) for name in BONES
 )
 ARM_BONES = tuple(range(7, 15))
-# How often each tag is drawn: people in photographs mostly stand, walk and sit (a judgement, not a measurement).
+# How often each tag is drawn: people in photographs mostly stand, walk and sit (a judgement, not a
+# measurement).
 TAG_WEIGHTS = {
     "stand": 22.0, "walk": 20.0, "sit": 14.0, "gesture": 14.0, "run": 7.0, "sport": 6.0, "work": 5.0, "crouch": 4.0,
     "dance": 3.0, "jump": 3.0, "lie": 3.0, "fight": 3.0, "climb": 1.5, "crawl": 0.7, "other": 0.5,
 }  # fmt: skip
 # Takes that no photograph would show.
-IMPLAUSIBLE = ("levitate", "flying", "Skeletons", "Spell", "Magic", "Death", "Pistol", "Ranged", "anime", "blast",
-               "Inactive", "mh_fly", "Dodge", "Roll", "power-up", "consume", "Swim", "Torch")  # fmt: skip
+IMPLAUSIBLE = (
+    "levitate",
+    "flying",
+    "Skeletons",
+    "Spell",
+    "Magic",
+    "Death",
+    "Pistol",
+    "Ranged",
+    "anime",
+    "blast",
+    "Inactive",
+    "mh_fly",
+    "Dodge",
+    "Roll",
+    "power-up",
+    "consume",
+    "Swim",
+    "Torch",
+)
 # Largest turn of a bone against its parent, degrees (generous anatomical limits).
-LIMITS = {"LowerBack": 40, "Spine": 40, "Spine1": 40, "Neck": 35, "Neck1": 35, "Head": 40, "Shoulder": 35,
-          "ForeArm": 155, "Hand": 75, "Leg": 155, "Foot": 60, "ToeBase": 45}  # fmt: skip
-NOISE_DEG = {"LowerBack": 3.0, "Spine1": 3.0, "Neck": 5.0, "Head": 6.0, "Arm": 6.0, "ForeArm": 5.0, "Hand": 6.0,
-             "UpLeg": 3.0}  # fmt: skip
+LIMITS = {
+    "LowerBack": 40,
+    "Spine": 40,
+    "Spine1": 40,
+    "Neck": 35,
+    "Neck1": 35,
+    "Head": 40,
+    "Shoulder": 35,
+    "ForeArm": 155,
+    "Hand": 75,
+    "Leg": 155,
+    "Foot": 60,
+    "ToeBase": 45,
+}
+NOISE_DEG = {
+    "LowerBack": 3.0,
+    "Spine1": 3.0,
+    "Neck": 5.0,
+    "Head": 6.0,
+    "Arm": 6.0,
+    "ForeArm": 5.0,
+    "Hand": 6.0,
+    "UpLeg": 3.0,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pose:
     """local: `[23, 3, 3]` rotation of each bone in its parent's frame. rest_dir: `[23, 3]`, NaN means "as it is".
 
-    root: `[3]` hip position in metres for a leg of 1 m, or zeros. curl_deg: bend of each finger joint `[2, 5]`.
+    root: `[3]` hip position in metres for a leg of 1 m, or zeros. curl_deg: bend of each finger joint `[2,
+    5]`.
     """
 
     local: Array
@@ -131,8 +177,8 @@ class PoseLibrary:
     ) -> list[Pose]:
         """Draw `frames` successive poses of one motion at `fps`, starting towards +z; short takes swing back."""
         if not self.tags:
-            start = procedural_pose(rng, actions)
-            return [walk_pose(0.2 + 2 * np.pi * k / fps, start.action) for k in range(frames)]
+            action = procedural_pose(rng, actions).action
+            return [walk_pose(0.2 + 2 * np.pi * k / fps, action) for k in range(frames)]
         file, take = self._draw_take(rng, actions)
         data = self._files[file]
         start, length = int(data["take_start"][take]), int(data["take_len"][take])
@@ -146,8 +192,11 @@ class PoseLibrary:
             where = where if where <= length - 1 else period - where
             low = min(int(where), length - 1)
             high = min(low + 1, length - 1)
-            poses.append(_between(self._frame(data, take, start + low), self._frame(data, take, start + high),
-                                  where - low))  # fmt: skip
+            poses.append(
+                _between(
+                    self._frame(data, take, start + low), self._frame(data, take, start + high), where - low
+                )
+            )
         yaw = -poses[0].heading()
         turn = axis_rotation(np.array([0.0, 1.0, 0.0]), yaw)
         origin = poses[0].root * np.array([1.0, 0.0, 1.0])
@@ -214,9 +263,15 @@ def rotation_vectors(rotation: Array) -> Array:
     cosine = np.clip((np.trace(rotation, axis1=1, axis2=2) - 1) / 2, -1, 1)
     angle = np.arccos(cosine)
     axis = np.stack(
-        [rotation[:, 2, 1] - rotation[:, 1, 2], rotation[:, 0, 2] - rotation[:, 2, 0],
-         rotation[:, 1, 0] - rotation[:, 0, 1]], axis=1)  # fmt: skip
-    return axis * (angle / np.maximum(2 * np.sin(angle), 1e-6))[:, None]
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        axis=1,
+    )
+    vector: Array = axis * (angle / np.maximum(2 * np.sin(angle), 1e-6))[:, None]
+    return vector
 
 
 def vectors_to_rotations(vector: Array) -> Array:
@@ -235,7 +290,9 @@ def vary(rng: np.random.Generator, pose: Pose) -> Pose:
     local = vectors_to_rotations(vector * np.minimum(1.0, limit / np.maximum(angle, 1e-9))[:, None])
     local[0] = pose.local[0] @ shake[0]
     fist = rng.random((2, 1)) < 0.12
-    relaxed = np.array([10.0, 20.0, 25.0, 29.0, 33.0]) * rng.uniform(0.4, 1.3, (2, 1)) + rng.normal(0, 4, (2, 5))
+    relaxed = np.array([10.0, 20.0, 25.0, 29.0, 33.0]) * rng.uniform(0.4, 1.3, (2, 1)) + rng.normal(
+        0, 4, (2, 5)
+    )
     clenched = np.array([28.0, 72.0, 76.0, 78.0, 78.0])
     return replace(pose, local=local, curl_deg=np.where(fist, clenched, relaxed))
 
@@ -290,22 +347,23 @@ def _turn_twist_bones(rotation: Array, model: BodyModel, heads: Array) -> None:
 
 
 def _curl_fingers(rotation: Array, curl_deg: Array, model: BodyModel, heads: Array, tails: Array) -> None:
-    """Bend every finger towards the palm, joint by joint."""
+    """Bend every finger towards the palm, joint by joint; all fingers of a hand at once."""
     for s, side in enumerate(SIDES):
         hand = model.bone(f"{side}Hand")
-        knuckles = heads[[model.bone(f"{side}Finger{i}1") for i in range(1, 6)]]
+        bones = np.array([[model.bone(f"{side}Finger{i}{j}") for j in range(1, 4)] for i in range(1, 6)])
+        knuckles = heads[bones[:, 0]]
         across = knuckles[1] - knuckles[4]
+        across = across / np.linalg.norm(across)
         palm = np.cross(across, knuckles[2] - heads[hand]) * (1 if side == "Right" else -1)
         palm /= np.linalg.norm(palm)
-        for i in range(1, 6):
-            turn = rotation[hand]
-            for j in range(1, 4):
-                bone = model.bone(f"{side}Finger{i}{j}")
-                along = tails[bone] - heads[bone]
-                axis = np.cross(along, palm if i > 1 else palm - across / np.linalg.norm(across))
-                axis /= max(float(np.linalg.norm(axis)), 1e-9)
-                turn = turn @ axis_rotation(axis, np.radians(curl_deg[s, i - 1]))
-                rotation[bone] = turn
+        # The thumb closes across the palm, the other fingers into it.
+        towards = np.stack([palm - across, palm, palm, palm, palm])
+        turn = np.repeat(rotation[hand][None], 5, axis=0)
+        for j in range(3):
+            axis = np.cross(tails[bones[:, j]] - heads[bones[:, j]], towards)
+            axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-9)
+            turn = turn @ axis_rotation(axis, np.radians(curl_deg[s]))
+            rotation[bones[:, j]] = turn
 
 
 def procedural_pose(rng: np.random.Generator, actions: tuple[str, ...] = ()) -> Pose:
@@ -317,14 +375,17 @@ def procedural_pose(rng: np.random.Generator, actions: tuple[str, ...] = ()) -> 
 def walk_pose(phase: float, action: str) -> Pose:
     """One moment of a simple gait, or the same body standing, waving or sitting; arms rest along ±x, legs down."""
     swing = 0.45 * np.sin(phase) if action == "walk" else 0.03 * np.sin(phase)
-    angles = {name: (0.0, 0.0, 0.0) for name in BONES}
+    angles = dict.fromkeys(BONES, (0.0, 0.0, 0.0))
     for side, sign in (("Left", 1.0), ("Right", -1.0)):
         angles[f"{side}Arm"] = (0.0, -sign * -0.6 * swing * sign, -sign * 1.25)
         angles[f"{side}ForeArm"] = (0.0, -sign * 0.3, 0.0)
         angles[f"{side}UpLeg"] = (-sign * swing, 0.0, sign * 0.04)
         angles[f"{side}Leg"] = (0.15 + 0.5 * max(0.0, -sign * np.cos(phase)) * (action == "walk"), 0.0, 0.0)
     if action == "gesture":
-        angles["RightArm"], angles["RightForeArm"] = (0.0, 0.0, -0.3), (0.0, 0.0, -1.6 + 0.3 * np.sin(3 * phase))
+        angles["RightArm"], angles["RightForeArm"] = (
+            (0.0, 0.0, -0.3),
+            (0.0, 0.0, -1.6 + 0.3 * np.sin(3 * phase)),
+        )
     if action == "sit":
         for side in SIDES:
             angles[f"{side}UpLeg"], angles[f"{side}Leg"] = (-1.5, 0.0, 0.0), (1.5, 0.0, 0.0)

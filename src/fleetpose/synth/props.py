@@ -26,7 +26,9 @@ class Prop:
         cosine, sine = np.cos(yaw_rad), np.sin(yaw_rad)
         turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
         verts = (self.verts @ turn.T + position).astype(np.float32)
-        return Prop(verts, (self.normals @ turn.T).astype(np.float32), self.faces, self.face_uv, self.material)
+        return Prop(
+            verts, (self.normals @ turn.T).astype(np.float32), self.faces, self.face_uv, self.material
+        )
 
 
 def box(low: Sequence[float], high: Sequence[float], material: Material) -> Prop:
@@ -46,12 +48,17 @@ def box(low: Sequence[float], high: Sequence[float], material: Material) -> Prop
                 uv.append(flat)
     faces = np.concatenate([[[4 * k, 4 * k + 1, 4 * k + 2], [4 * k, 4 * k + 2, 4 * k + 3]] for k in range(6)])
     return Prop(
-        np.array(verts, np.float32), np.array(normals, np.float32), faces.astype(np.int32),
-        np.array(uv, np.float32)[faces], material,
-    )  # fmt: skip
+        np.array(verts, np.float32),
+        np.array(normals, np.float32),
+        faces.astype(np.int32),
+        np.array(uv, np.float32)[faces],
+        material,
+    )
 
 
-def cylinder(radius: float, low: float, high: float, material: Material, *, top_radius: float | None = None) -> Prop:
+def cylinder(
+    radius: float, low: float, high: float, material: Material, *, top_radius: float | None = None
+) -> Prop:
     """An upright cylinder or cone frustum with a lid."""
     count = 20
     around = np.arange(count + 1) * 2 * np.pi / count
@@ -65,11 +72,22 @@ def cylinder(radius: float, low: float, high: float, material: Material, *, top_
     k = np.arange(count)
     n = count + 1
     faces = np.concatenate(
-        [np.stack([k, k + n, k + 1], 1), np.stack([k + 1, k + n, k + n + 1], 1),
-         np.stack([k + 2 * n, np.full(count, 3 * n), k + 2 * n + 1], 1)])  # fmt: skip
-    uv = np.stack([np.append(np.tile(around * radius, 3), 0.0), verts[:, 1] + verts[:, 2] * (normals[:, 1] > 0.5)], 1)
-    return Prop(verts.astype(np.float32), normals.astype(np.float32), faces.astype(np.int32),
-                uv[faces].astype(np.float32), material)  # fmt: skip
+        [
+            np.stack([k, k + n, k + 1], 1),
+            np.stack([k + 1, k + n, k + n + 1], 1),
+            np.stack([k + 2 * n, np.full(count, 3 * n), k + 2 * n + 1], 1),
+        ]
+    )
+    uv = np.stack(
+        [np.append(np.tile(around * radius, 3), 0.0), verts[:, 1] + verts[:, 2] * (normals[:, 1] > 0.5)], 1
+    )
+    return Prop(
+        verts.astype(np.float32),
+        normals.astype(np.float32),
+        faces.astype(np.int32),
+        uv[faces].astype(np.float32),
+        material,
+    )
 
 
 def seat(rng: np.random.Generator, height: float, main: Material, frame: Material) -> list[Prop]:
@@ -77,8 +95,11 @@ def seat(rng: np.random.Generator, height: float, main: Material, frame: Materia
     kind = rng.choice(("chair", "stool", "bench", "block"), p=(0.45, 0.15, 0.2, 0.2))
     half = 0.22
     if kind == "stool":
-        return [cylinder(0.17, height - 0.05, height, main), cylinder(0.035, 0.0, height - 0.05, frame),
-                cylinder(0.17, 0.0, 0.03, frame)]  # fmt: skip
+        return [
+            cylinder(0.17, height - 0.05, height, main),
+            cylinder(0.035, 0.0, height - 0.05, frame),
+            cylinder(0.17, 0.0, 0.03, frame),
+        ]
     if kind == "block":
         wide = rng.uniform(0.3, 0.9)
         return [box((-wide, 0, -0.4), (wide, height, 0.12), main)]

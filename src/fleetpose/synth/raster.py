@@ -5,33 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from fleetpose.synth.arrays import Array, kernel
-from fleetpose.synth.camera import Camera
+from fleetpose.synth.records import View
 
 NEAR = 0.15  # metres; faces that reach nearer than this are dropped
 
 
 @kernel
-def project_vertices(verts: Array, position: Array, rotation: Array, focal: float, cx: float, cy: float) -> Array:
+def project(verts: Array, view: View) -> Array:
     """World vertices `[N, 3]` → `[N, 3]` (x, y in pixels, 1 / depth); 1 / depth is 0 nearer than `NEAR`."""
     out = np.empty((verts.shape[0], 3), np.float32)
+    position, rotation = view.position, view.rotation
     for i in range(verts.shape[0]):
         x, y, z = verts[i, 0] - position[0], verts[i, 1] - position[1], verts[i, 2] - position[2]
         depth = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
         if depth < NEAR:
             out[i, 0], out[i, 1], out[i, 2] = 0.0, 0.0, 0.0
             continue
-        inverse = 1.0 / depth
-        out[i, 0] = (rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z) * inverse * focal + cx
-        out[i, 1] = (rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z) * inverse * focal + cy
-        out[i, 2] = inverse
+        scale = view.focal / depth
+        out[i, 0] = (rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z) * scale + view.cx
+        out[i, 1] = (rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z) * scale + view.cy
+        out[i, 2] = 1.0 / depth
     return out
-
-
-def project(camera: Camera, verts: Array) -> Array:
-    """World vertices `[N, 3]` → `[N, 3]` (x, y in pixels, 1 / depth)."""
-    return project_vertices(
-        verts, camera.position, camera.rotation, camera.focal, camera.centre[0], camera.centre[1]
-    )
 
 
 @kernel
@@ -41,66 +35,54 @@ def rasterise(screen: Array, faces: Array, count: int, nearness: Array, face_id:
     nearness `[H, W]` grows towards the viewer and must be linear on the screen: 1 / depth for a camera.
     face_id `[H, W]` gets the number of the nearest face.
     """
-    height, width = nearness.shape
     for f in range(count):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]
-        if za == 0.0 or zb == 0.0 or zc == 0.0:
-            continue
-        xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        x0 = max(int(np.ceil(min(xa, xb, xc))), 0)
-        x1 = min(int(np.floor(max(xa, xb, xc))), width - 1)
-        y0 = max(int(np.ceil(min(ya, yb, yc))), 0)
-        y1 = min(int(np.floor(max(ya, yb, yc))), height - 1)
-        if x0 > x1 or y0 > y1:
-            continue
-        area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if abs(area) < 1e-12:
-            continue
-        scale = 1.0 / area
-        # Weights of a and b at the box's first pixel, and their steps along x and y.
-        wa_x, wa_y = (yb - yc) * scale, (xc - xb) * scale
-        wb_x, wb_y = (yc - ya) * scale, (xa - xc) * scale
-        wa_row = (x0 - xc) * wa_x + (y0 - yc) * wa_y
-        wb_row = (x0 - xc) * wb_x + (y0 - yc) * wb_y
-        for y in range(y0, y1 + 1):
-            wa, wb = wa_row, wb_row
-            for x in range(x0, x1 + 1):
-                wc = 1.0 - wa - wb
-                if wa >= 0.0 and wb >= 0.0 and wc >= 0.0:
-                    z = wa * za + wb * zb + wc * zc
-                    if z > nearness[y, x]:
-                        nearness[y, x] = z
-                        face_id[y, x] = f
-                wa += wa_x
-                wb += wb_x
-            wa_row += wa_y
-            wb_row += wb_y
+        face = faces[f]
+        if screen[face[0], 2] != 0.0 and screen[face[1], 2] != 0.0 and screen[face[2], 2] != 0.0:
+            draw_face(screen, face, f, nearness, face_id)
+
+
+@kernel
+def draw_face(screen: Array, face: Array, number: int, nearness: Array, face_id: Array) -> None:
+    """Draw one face."""
+    height, width = nearness.shape
+    a, b, c = face[0], face[1], face[2]
+    xa, ya, xb, yb, xc, yc = (
+        screen[a, 0],
+        screen[a, 1],
+        screen[b, 0],
+        screen[b, 1],
+        screen[c, 0],
+        screen[c, 1],
+    )
+    za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]
+    x0 = max(int(np.ceil(min(xa, xb, xc))), 0)
+    x1 = min(int(np.floor(max(xa, xb, xc))), width - 1)
+    y0 = max(int(np.ceil(min(ya, yb, yc))), 0)
+    y1 = min(int(np.floor(max(ya, yb, yc))), height - 1)
+    area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
+    if x0 > x1 or y0 > y1 or abs(area) < 1e-12:
+        return
+    # Weights of a and b at a pixel are linear: their steps along x and y.
+    wa_x, wa_y = (yb - yc) / area, (xc - xb) / area
+    wb_x, wb_y = (yc - ya) / area, (xa - xc) / area
+    for y in range(y0, y1 + 1):
+        for x in range(x0, x1 + 1):
+            wa = (x - xc) * wa_x + (y - yc) * wa_y
+            wb = (x - xc) * wb_x + (y - yc) * wb_y
+            wc = 1.0 - wa - wb
+            if wa >= 0.0 and wb >= 0.0 and wc >= 0.0:
+                z = wa * za + wb * zb + wc * zc
+                if z > nearness[y, x]:
+                    nearness[y, x] = z
+                    face_id[y, x] = number
 
 
 @kernel
 def rasterise_depth(screen: Array, faces: Array, nearness: Array) -> None:
-    """As `rasterise`, without numbers: the sun's view."""
-    height, width = nearness.shape
+    """As `rasterise` for all faces, without numbers: the sun's view."""
+    unused = np.empty(nearness.shape, np.int32)
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        x0 = max(int(np.ceil(min(xa, xb, xc))), 0)
-        x1 = min(int(np.floor(max(xa, xb, xc))), width - 1)
-        y0 = max(int(np.ceil(min(ya, yb, yc))), 0)
-        y1 = min(int(np.floor(max(ya, yb, yc))), height - 1)
-        area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if x0 > x1 or y0 > y1 or abs(area) < 1e-12:
-            continue
-        scale = 1.0 / area
-        for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
-                wa = ((xb - x) * (yc - y) - (xc - x) * (yb - y)) * scale
-                wb = ((xc - x) * (ya - y) - (xa - x) * (yc - y)) * scale
-                wc = 1.0 - wa - wb
-                if wa >= 0.0 and wb >= 0.0 and wc >= 0.0:
-                    z = wa * screen[a, 2] + wb * screen[b, 2] + wc * screen[c, 2]
-                    nearness[y, x] = max(nearness[y, x], z)
+        draw_face(screen, faces[f], 0, nearness, unused)
 
 
 def no_depth(size: tuple[int, int]) -> tuple[Array, Array]:

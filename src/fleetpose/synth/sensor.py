@@ -60,7 +60,8 @@ def expose(colour: Array, sensor: Sensor) -> float:
 
 @kernel
 def develop(
-    colour: Array, gain: float, white: Array, contrast: float, saturation: float, noise: float, vignette: float,
+    colour: Array, gain: float, white: Array, contrast: float, saturation: float, noise: float, vignette:
+    float,
     grain: Array, grain_x: int, grain_y: int, curve: Array,
 ) -> Array:  # fmt: skip
     """Linear light `[H, W, 3]` → sRGB codes `[H, W, 3]` uint8 through exposure, grain and a film-like curve."""
@@ -92,7 +93,9 @@ def tone_curve() -> Array:
     x = np.arange(8 * 512 + 1) / 512
     mapped = x * (1 + x / 9) / (1 + x * 0.9)  # Reinhard's extended curve with white at 3
     mapped = np.clip(mapped / (3 * (1 + 3 / 9) / (1 + 3 * 0.9)), 0, 1)
-    return (np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055) * 255).astype(np.float32)
+    return (np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055) * 255).astype(
+        np.float32
+    )
 
 
 CURVE = tone_curve()
@@ -115,7 +118,9 @@ def blur_by_depth(colour: Array, nearness: Array, sensor: Sensor) -> Array:
     return result.astype(np.float32)
 
 
-def take_picture(rng: np.random.Generator, colour: Array, nearness: Array, sensor: Sensor, size: tuple[int, int]) -> Array:
+def take_picture(
+    rng: np.random.Generator, colour: Array, nearness: Array, sensor: Sensor, size: tuple[int, int]
+) -> Array:
     """Light `[S, S', 3]` and nearness at render resolution → RGB uint8 picture of `size` (H, W)."""
     height, width = size
     small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
@@ -127,9 +132,18 @@ def take_picture(rng: np.random.Generator, colour: Array, nearness: Array, senso
         small = cv2.filter2D(small, -1, motion_kernel(sensor.shake), borderType=cv2.BORDER_REPLICATE)
     grain_x, grain_y = (int(k) for k in rng.integers(0, NOISE_TILE, 2))
     return develop(
-        small, expose(small, sensor), np.array(sensor.white), sensor.contrast, sensor.saturation, sensor.noise,
-        sensor.vignette, GRAIN, grain_x, grain_y, CURVE,
-    )  # fmt: skip
+        small,
+        expose(small, sensor),
+        np.array(sensor.white),
+        sensor.contrast,
+        sensor.saturation,
+        sensor.noise,
+        sensor.vignette,
+        GRAIN,
+        grain_x,
+        grain_y,
+        CURVE,
+    )
 
 
 def motion_kernel(shake: tuple[float, float]) -> Array:
@@ -138,4 +152,5 @@ def motion_kernel(shake: tuple[float, float]) -> Array:
     line = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
     for share in np.linspace(-0.5, 0.5, 8 * radius):
         line[round(radius + share * shake[1]), round(radius + share * shake[0])] += 1
-    return line / line.sum()
+    normed: Array = line / line.sum()
+    return normed

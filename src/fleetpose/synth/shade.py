@@ -1,5 +1,7 @@
 """Compiled shading of what the rasteriser found: albedo, bumps, soft light, sun with shadow, shine."""
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,10 +27,11 @@ from fleetpose.synth.mesh import (
     TEXTURE,
     UV_SCALE,
 )
+from fleetpose.synth.records import Lamp, ShadowMap, Surfaces, Textures
 from fleetpose.synth.texture import LEVELS, sample
 
 AO_RADIUS = 0.22  # metres within which surfaces darken each other
-AO_SAMPLES = 10
+AO_SAMPLES = 8
 
 
 @kernel
@@ -36,7 +39,7 @@ def noise_angle(x: int, y: int) -> float:
     """A repeatable angle per pixel, to turn sampling patterns by."""
     h = (x * 374761393 + y * 668265263) & 0xFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFF
-    return (h ^ (h >> 7)) % 1024 * (6.2831853 / 1024.0)
+    return float((h ^ (h >> 7)) % 1024) * (6.2831853 / 1024.0)
 
 
 @kernel
@@ -45,26 +48,28 @@ def irradiance(harmonics: Array, x: float, y: float, z: float, channel: int) -> 
     value = (
         0.282095 * harmonics[0, channel]
         + 0.488603 * (y * harmonics[1, channel] + z * harmonics[2, channel] + x * harmonics[3, channel])
-        + 1.092548 * (x * y * harmonics[4, channel] + y * z * harmonics[5, channel] + x * z * harmonics[7, channel])
+        + 1.092548
+        * (x * y * harmonics[4, channel] + y * z * harmonics[5, channel] + x * z * harmonics[7, channel])
         + 0.315392 * (3.0 * z * z - 1.0) * harmonics[6, channel]
         + 0.546274 * (x * x - y * y) * harmonics[8, channel]
     )
-    return max(value, 0.0)
+    return float(max(value, 0.0))
 
 
 @kernel
-def sun_visibility(
-    nearness: Array, matrix: Array, shift: Array, texel: float, softness: float,
-    px: float, py: float, pz: float, bias: float, angle: float,
-) -> float:  # fmt: skip
-    """Share 0..1 of the sun that reaches world point (px, py, pz): nine turned taps of the shadow map."""
-    height, width = nearness.shape
+def sun_visibility(shadow: ShadowMap, softness: float, point: Array, bias: float, angle: float) -> float:
+    """Share 0..1 of the sun that reaches world `point` `[3]`: nine turned taps of the shadow map."""
+    height, width = shadow.nearness.shape
+    matrix, shift = shadow.matrix, shadow.shift
+    px, py, pz = point[0], point[1], point[2]
     u = matrix[0, 0] * px + matrix[0, 1] * py + matrix[0, 2] * pz + shift[0]
     v = matrix[1, 0] * px + matrix[1, 1] * py + matrix[1, 2] * pz + shift[1]
     if u < 0.0 or v < 0.0 or u >= width or v >= height:
         return 1.0
     near = matrix[2, 0] * px + matrix[2, 1] * py + matrix[2, 2] * pz + bias
-    radius = min(max(softness * 0.6 / texel, 0.8), 24.0)
+    if shadow.coarse[min(int(v) // 16, shadow.coarse.shape[0] - 1), int(u) // 16] <= near:
+        return 1.0
+    radius = min(max(softness * 0.6 / shadow.texel, 0.8), 24.0)
     ca, sa = np.cos(angle) * radius, np.sin(angle) * radius
     lit = 0.0
     for k in range(9):
@@ -74,7 +79,7 @@ def sun_visibility(
         dx, dy = r * np.cos(a), r * np.sin(a)
         x = int(u + dx * ca - dy * sa + 0.5)
         y = int(v + dx * sa + dy * ca + 0.5)
-        if x < 0 or y < 0 or x >= width or y >= height or nearness[y, x] <= near:
+        if x < 0 or y < 0 or x >= width or y >= height or shadow.nearness[y, x] <= near:
             lit += 1.0
     return lit / 9.0
 
@@ -93,13 +98,26 @@ def ambient_occlusion(nearness: Array, focal: float, cx: float, cy: float) -> Ar
             z = 1.0 / inverse
             px, py = (x - cx) * z / focal, (y - cy) * z / focal
             # Tangents from the nearer neighbour on each axis, so that silhouettes do not bend the normal.
-            left, right, above, below = nearness[y, x - 1], nearness[y, x + 1], nearness[y - 1, x], nearness[y + 1, x]
+            left, right, above, below = (
+                nearness[y, x - 1],
+                nearness[y, x + 1],
+                nearness[y - 1, x],
+                nearness[y + 1, x],
+            )
             sx = 1 if abs(right - inverse) < abs(left - inverse) else -1
             sy = 1 if abs(below - inverse) < abs(above - inverse) else -1
             zx = 1.0 / max(right if sx > 0 else left, 1e-6)
             zy = 1.0 / max(below if sy > 0 else above, 1e-6)
-            ux, uy, uz = ((x + sx - cx) * zx / focal - px) * sx, ((y - cy) * zx / focal - py) * sx, (zx - z) * sx
-            vx, vy, vz = ((x - cx) * zy / focal - px) * sy, ((y + sy - cy) * zy / focal - py) * sy, (zy - z) * sy
+            ux, uy, uz = (
+                ((x + sx - cx) * zx / focal - px) * sx,
+                ((y - cy) * zx / focal - py) * sx,
+                (zx - z) * sx,
+            )
+            vx, vy, vz = (
+                ((x - cx) * zy / focal - px) * sy,
+                ((y + sy - cy) * zy / focal - py) * sy,
+                (zy - z) * sy,
+            )
             nx, ny, nz = vy * uz - vz * uy, vz * ux - vx * uz, vx * uy - vy * ux
             length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
             nx, ny, nz = nx / length, ny / length, nz / length
@@ -158,9 +176,20 @@ def albedo(row: Array, texel: Array, linear: Array, paint: float, out: Array) ->
 
 
 @kernel
-def corner_weights(screen: Array, a: int, b: int, c: int, x: float, y: float, out: Array) -> float:
-    """Perspective-correct weights `out` `[3]` of a face's corners at pixel (x, y); returns twice its area in pixels."""
-    xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+def corner_weights(screen: Array, face: Array, x: float, y: float, out: Array) -> float:
+    """Perspective-correct weights `out` `[3]` of a face's corners at a pixel; returns twice its area in pixels.
+
+    A weight is negative where the pixel lies outside the face.
+    """
+    a, b, c = face[0], face[1], face[2]
+    xa, ya, xb, yb, xc, yc = (
+        screen[a, 0],
+        screen[a, 1],
+        screen[b, 0],
+        screen[b, 1],
+        screen[c, 0],
+        screen[c, 1],
+    )
     area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
     if abs(area) < 1e-12:
         out[0], out[1], out[2] = 1.0, 0.0, 0.0
@@ -170,14 +199,12 @@ def corner_weights(screen: Array, a: int, b: int, c: int, x: float, y: float, ou
     wa, wb, wc = wa * screen[a, 2], wb * screen[b, 2], (1.0 - wa - wb) * screen[c, 2]
     total = wa + wb + wc
     out[0], out[1], out[2] = wa / total, wb / total, wc / total
-    return abs(area)
+    return float(abs(area))
 
 
 @kernel
-def bump_normal(
-    normal: Array, texel: Array, strength: float, verts: Array, uv: Array, a: int, b: int, c: int
-) -> None:
-    """Tilt `normal` `[3]` in place by a tangent-space normal map's code `texel` `[4]`."""
+def bump_normal(normal: Array, texel: Array, strength: float, corners: Array, uv: Array) -> None:
+    """Tilt `normal` `[3]` in place by a normal map's code `texel` `[4]`, on a face of `corners` `[3, 3]`."""
     e1u, e1v = uv[1, 0] - uv[0, 0], uv[1, 1] - uv[0, 1]
     e2u, e2v = uv[2, 0] - uv[0, 0], uv[2, 1] - uv[0, 1]
     det = e1u * e2v - e2u * e1v
@@ -188,28 +215,68 @@ def bump_normal(
     t = np.empty(3)
     s = np.empty(3)
     for k in range(3):
-        e1, e2 = verts[b, k] - verts[a, k], verts[c, k] - verts[a, k]
+        e1, e2 = corners[1, k] - corners[0, k], corners[2, k] - corners[0, k]
         t[k] = (e1 * e2v - e2 * e1v) / det
         s[k] = (e2 * e1u - e1 * e2u) / det
         lt += t[k] * t[k]
         lb += s[k] * s[k]
     lt, lb = 1.0 / np.sqrt(lt), 1.0 / np.sqrt(lb)
-    length = 0.0
     for k in range(3):
         normal[k] += tu * t[k] * lt + tv * s[k] * lb
-        length += normal[k] * normal[k]
-    length = 1.0 / np.sqrt(length + 1e-12)
+    normalise(normal)
+
+
+@kernel
+def normalise(vector: Array) -> None:
+    """Bring `vector` `[3]` to length 1, in place."""
+    length = 1.0 / np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2 + 1e-18)
     for k in range(3):
-        normal[k] *= length
+        vector[k] *= length
+
+
+@kernel
+def interpolate(values: Array, face: Array, weights: Array, out: Array) -> None:
+    """Mix the vectors `[N, 3]` of a face's corners by `weights` `[3]` into `out` `[3]`."""
+    for k in range(3):
+        out[k] = (
+            weights[0] * values[face[0], k]
+            + weights[1] * values[face[1], k]
+            + weights[2] * values[face[2], k]
+        )
+
+
+@kernel
+def turn_to_viewer(point: Array, eye: Array, normal: Array, view: Array) -> None:
+    """Unit direction `view` `[3]` from `point` to `eye`; `normal` `[3]` becomes a unit vector on that side."""
+    for k in range(3):
+        view[k] = eye[k] - point[k]
+    normalise(view)
+    normalise(normal)
+    if view[0] * normal[0] + view[1] * normal[1] + view[2] * normal[2] < 0.0:
+        for k in range(3):
+            normal[k] = -normal[k]
+
+
+@kernel
+def double_area(uv: Array) -> float:
+    """Twice the area of a triangle `[3, 2]`."""
+    first = (uv[1, 0] - uv[0, 0]) * (uv[2, 1] - uv[0, 1])
+    return float(abs(first - (uv[2, 0] - uv[0, 0]) * (uv[1, 1] - uv[0, 1])))
 
 
 @kernel
 def lit_colour(
-    row: Array, base: Array, normal: Array, view: Array, open_share: float, sun_share: float,
-    harmonics: Array, sun: Array, sun_colour: Array, out: Array,
-) -> None:  # fmt: skip
-    """Light leaving a surface `out` `[3]`: albedo `base`, unit `normal` and `view`, openness and sun share 0..1."""
-    soft = row[SOFT]
+    row: Array,
+    base: Array,
+    normal: Array,
+    view: Array,
+    open_share: float,
+    sun_share: float,
+    lamp: Lamp,
+    out: Array,
+) -> None:
+    """Light leaving a surface `out` `[3]`: albedo `base`, unit `normal` and `view`, openness and sun share."""
+    soft, sun = row[SOFT], lamp.sun
     facing = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
     # Wrapped diffuse: light bleeds past the terminator of soft materials.
     diffuse = max((facing + soft) / (1.0 + soft), 0.0)
@@ -220,146 +287,149 @@ def lit_colour(
     edge = 1.0 - min(max(normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2], 0.0), 1.0)
     rim = row[SPECULAR] * (0.4 + 2.5 * edge**4)
     for c in range(3):
-        ambient = irradiance(harmonics, normal[0], normal[1], normal[2], c) * open_share
-        direct = sun_colour[c] * sun_share
+        ambient = irradiance(lamp.harmonics, normal[0], normal[1], normal[2], c) * open_share
+        direct = lamp.sun_colour[c] * sun_share
         out[c] = base[c] * (ambient + direct * diffuse) + direct * 3.14159 * shine + ambient * rim
 
 
 @kernel
+def surface_maps(
+    row: Array,
+    uv: Array,
+    weights: Array,
+    area: float,
+    textures: Textures,
+    corners: Array,
+    normal: Array,
+    texel: Array,
+) -> float:
+    """Look up a face's maps: colour codes into `texel` `[4]`, bumps into `normal`; returns the openness map."""
+    u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
+    v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
+    uv_area = double_area(uv)
+    number = int(row[OCCLUSION])
+    openness = 1.0
+    if number >= 0:
+        sample(textures, number, mip_level(textures.table, number, 1.0, uv_area, area), u, v, texel)
+        openness = 0.35 + 0.65 * texel[0] / 255.0
+    number = int(row[NORMAL])
+    if number >= 0 and row[BUMP] > 0.0:
+        s = row[BUMP_SCALE]
+        sample(textures, number, mip_level(textures.table, number, s, uv_area, area), u * s, v * s, texel)
+        bump_normal(normal, texel, row[BUMP], corners, uv)
+    number = int(row[TEXTURE])
+    if number >= 0:
+        s = row[UV_SCALE]
+        sample(textures, number, mip_level(textures.table, number, s, uv_area, area), u * s, v * s, texel)
+    return openness
+
+
+@kernel
 def shade_faces(
-    face_id: Array, openness: Array, screen: Array, verts: Array, normals: Array, paint: Array, faces: Array,
-    face_uv: Array, material: Array, materials: Array, texels: Array, table: Array, linear: Array,
-    eye: Array, harmonics: Array, sun: Array, sun_colour: Array, softness: float,
-    shadow: Array, shadow_matrix: Array, shadow_shift: Array, shadow_texel: float, colour: Array,
+    face_id: Array, openness: Array, surfaces: Surfaces, textures: Textures, eye: Array, lamp: Lamp,
+    shadow: ShadowMap, colour: Array,
 ) -> None:  # fmt: skip
     """Fill `colour` `[H, W, 3]` where `face_id` `[H, W]` is a face."""
     height, width = face_id.shape
     weights, point, normal, view = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-    texel, extra, base, out = np.empty(4), np.empty(4), np.empty(3), np.empty(3)
+    texel, base, out, corners = np.empty(4), np.empty(3), np.empty(3), np.empty((3, 3))
+    sun = lamp.sun
     for y in range(height):
         for x in range(width):
             f = face_id[y, x]
             if f < 0:
                 continue
-            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            area = corner_weights(screen, a, b, c, x, y, weights)
-            row = materials[material[f]]
-            inverse = 0.0
-            for k in range(3):
-                point[k] = weights[0] * verts[a, k] + weights[1] * verts[b, k] + weights[2] * verts[c, k]
-                normal[k] = weights[0] * normals[a, k] + weights[1] * normals[b, k] + weights[2] * normals[c, k]
-                view[k] = eye[k] - point[k]
-                inverse += view[k] * view[k]
-            inverse = 1.0 / np.sqrt(inverse)
-            length = 1.0 / (np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + 1e-9)
-            facing = 0.0
-            for k in range(3):
-                view[k] *= inverse
-                normal[k] *= length
-                facing += view[k] * normal[k]
-            if facing < 0.0:
-                for k in range(3):
-                    normal[k] = -normal[k]
-            uv = face_uv[f]
-            u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
-            v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
-            uv_area = abs((uv[1, 0] - uv[0, 0]) * (uv[2, 1] - uv[0, 1]) - (uv[2, 0] - uv[0, 0]) * (uv[1, 1] - uv[0, 1]))
-            number = int(row[TEXTURE])
-            if number >= 0:
-                s = row[UV_SCALE]
-                sample(texels, table, number, mip_level(table, number, s, uv_area, area), u * s, v * s, texel)
-            albedo(row, texel, linear, weights[0] * paint[a] + weights[1] * paint[b] + weights[2] * paint[c], base)
-            open_share = openness[y // 2, x // 2]
-            number = int(row[OCCLUSION])
-            if number >= 0:
-                sample(texels, table, number, mip_level(table, number, 1.0, uv_area, area), u, v, extra)
-                open_share *= 0.35 + 0.65 * extra[0] / 255.0
-            number = int(row[NORMAL])
-            if number >= 0 and row[BUMP] > 0.0:
-                s = row[BUMP_SCALE]
-                sample(texels, table, number, mip_level(table, number, s, uv_area, area), u * s, v * s, extra)
-                bump_normal(normal, extra, row[BUMP], verts, uv, a, b, c)
-            bias = 0.012 + 2.0 * shadow_texel
-            visible = sun_visibility(shadow, shadow_matrix, shadow_shift, shadow_texel, softness,
-                                     point[0], point[1], point[2], bias, noise_angle(x, y))  # fmt: skip
-            lit_colour(row, base, normal, view, open_share, visible, harmonics, sun, sun_colour, out)
+            face = surfaces.faces[f]
+            area = corner_weights(surfaces.screen, face, x, y, weights)
+            row = surfaces.materials[surfaces.material[f]]
+            for corner in range(3):
+                corners[corner] = surfaces.verts[face[corner]]
+            interpolate(surfaces.verts, face, weights, point)
+            interpolate(surfaces.normals, face, weights, normal)
+            turn_to_viewer(point, eye, normal, view)
+            own = surface_maps(row, surfaces.face_uv[f], weights, area, textures, corners, normal, texel)
+            paint = surfaces.paint
+            laid = weights[0] * paint[face[0]] + weights[1] * paint[face[1]] + weights[2] * paint[face[2]]
+            albedo(row, texel, textures.linear, laid, base)
+            visible = 0.0
+            if normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2] > -row[SOFT]:
+                bias = 0.012 + 2.0 * shadow.texel
+                visible = sun_visibility(shadow, lamp.softness, point, bias, noise_angle(x, y))
+            lit_colour(row, base, normal, view, own * openness[y // 2, x // 2], visible, lamp, out)
             for k in range(3):
                 colour[y, x, k] = out[k]
 
 
 @kernel
 def blend_faces(
-    order: Array, nearness: Array, cover: Array, cover_face: Array, screen: Array, verts: Array, normals: Array,
-    faces: Array, face_uv: Array, material: Array, materials: Array, texels: Array, table: Array, linear: Array,
-    eye: Array, harmonics: Array, sun: Array, sun_colour: Array, softness: float,
-    shadow: Array, shadow_matrix: Array, shadow_shift: Array, shadow_texel: float, colour: Array,
+    order: Array, nearness: Array, cover: Array, cover_face: Array, surfaces: Surfaces, textures: Textures,
+    eye: Array, lamp: Lamp, shadow: ShadowMap, colour: Array,
 ) -> None:  # fmt: skip
     """Lay see-through faces, in the back-to-front `order`, over `colour`.
 
-    cover: `[H, W]` opacity laid so far. cover_face: `[H, W]` last face that took the pixel's opacity past one half.
+    cover: `[H, W]` opacity laid so far. cover_face: `[H, W]` last face that took the pixel's opacity past a
+    half.
     """
     height, width = nearness.shape
-    weights, point, normal, view = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-    texel, base, out = np.empty(4), np.empty(3), np.empty(3)
+    screen = surfaces.screen
     for n in range(order.shape[0]):
         f = order[n]
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        face = surfaces.faces[f]
+        a, b, c = face[0], face[1], face[2]
         if screen[a, 2] == 0.0 or screen[b, 2] == 0.0 or screen[c, 2] == 0.0:
             continue
         x0 = max(int(np.ceil(min(screen[a, 0], screen[b, 0], screen[c, 0]))), 0)
         x1 = min(int(np.floor(max(screen[a, 0], screen[b, 0], screen[c, 0]))), width - 1)
         y0 = max(int(np.ceil(min(screen[a, 1], screen[b, 1], screen[c, 1]))), 0)
         y1 = min(int(np.floor(max(screen[a, 1], screen[b, 1], screen[c, 1]))), height - 1)
-        if x0 > x1 or y0 > y1:
-            continue
-        row = materials[material[f]]
-        uv = face_uv[f]
-        uv_area = abs((uv[1, 0] - uv[0, 0]) * (uv[2, 1] - uv[0, 1]) - (uv[2, 0] - uv[0, 0]) * (uv[1, 1] - uv[0, 1]))
-        number = int(row[TEXTURE])
-        if number < 0:
-            continue
-        xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        signed = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if abs(signed) < 1e-9:
-            continue
-        level = max(mip_level(table, number, 1.0, uv_area, abs(signed)) - 1, 0)
-        for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
-                wa = ((xb - x) * (yc - y) - (xc - x) * (yb - y)) / signed
-                wb = ((xc - x) * (ya - y) - (xa - x) * (yc - y)) / signed
-                if wa < 0.0 or wb < 0.0 or wa + wb > 1.0:
-                    continue
-                near = wa * screen[a, 2] + wb * screen[b, 2] + (1.0 - wa - wb) * screen[c, 2]
-                # Brows and lashes lie on the skin: let them win within 4 mm.
-                if near * (1.0 + 0.004 * near) < nearness[y, x]:
-                    continue
-                corner_weights(screen, a, b, c, x, y, weights)
-                u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
-                v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
-                sample(texels, table, number, level, u, v, texel)
-                alpha = texel[3] / 255.0
-                if alpha < 0.03:
-                    continue
-                inverse = 0.0
-                for k in range(3):
-                    point[k] = weights[0] * verts[a, k] + weights[1] * verts[b, k] + weights[2] * verts[c, k]
-                    normal[k] = weights[0] * normals[a, k] + weights[1] * normals[b, k] + weights[2] * normals[c, k]
-                    view[k] = eye[k] - point[k]
-                    inverse += view[k] * view[k]
-                inverse = 1.0 / np.sqrt(inverse)
-                facing = 0.0
-                for k in range(3):
-                    view[k] *= inverse
-                    facing += view[k] * normal[k]
-                if facing < 0.0:
-                    for k in range(3):
-                        normal[k] = -normal[k]
-                albedo(row, texel, linear, 0.0, base)
-                visible = sun_visibility(shadow, shadow_matrix, shadow_shift, shadow_texel, softness,
-                                         point[0], point[1], point[2], 0.03, noise_angle(x, y))  # fmt: skip
-                lit_colour(row, base, normal, view, 0.85, visible, harmonics, sun, sun_colour, out)
-                for k in range(3):
-                    colour[y, x, k] += (out[k] - colour[y, x, k]) * alpha
-                cover[y, x] += (1.0 - cover[y, x]) * alpha
-                if cover[y, x] > 0.5:
-                    cover_face[y, x] = f
+        if x0 <= x1 and y0 <= y1 and surfaces.materials[surfaces.material[f], TEXTURE] >= 0.0:
+            blend_face(
+                f, x0, x1, y0, y1, nearness, cover, cover_face, surfaces, textures, eye, lamp, shadow, colour
+            )
+
+
+@kernel
+def blend_face(
+    f: int, x0: int, x1: int, y0: int, y1: int, nearness: Array, cover: Array, cover_face: Array,
+    surfaces: Surfaces, textures: Textures, eye: Array, lamp: Lamp, shadow: ShadowMap, colour: Array,
+) -> None:  # fmt: skip
+    """Lay one see-through face over the pixels of a box."""
+    weights, point, normal, view = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    texel, base, out = np.empty(4), np.empty(3), np.empty(3)
+    face, uv, screen = surfaces.faces[f], surfaces.face_uv[f], surfaces.screen
+    row = surfaces.materials[surfaces.material[f]]
+    number = int(row[TEXTURE])
+    area = corner_weights(screen, face, x0, y0, weights)
+    if area < 1e-9:
+        return
+    level = max(mip_level(textures.table, number, 1.0, double_area(uv), area) - 1, 0)
+    for y in range(y0, y1 + 1):
+        for x in range(x0, x1 + 1):
+            corner_weights(screen, face, x, y, weights)
+            if weights.min() < 0.0:
+                continue
+            depth = (
+                weights[0] / screen[face[0], 2]
+                + weights[1] / screen[face[1], 2]
+                + weights[2] / screen[face[2], 2]
+            )
+            # Brows and lashes lie on the skin: let them win within 4 mm.
+            if nearness[y, x] > 0.0 and depth - 0.004 > 1.0 / nearness[y, x]:
+                continue
+            u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
+            v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
+            sample(textures, number, level, u, v, texel)
+            alpha = texel[3] / 255.0
+            if alpha < 0.03:
+                continue
+            interpolate(surfaces.verts, face, weights, point)
+            interpolate(surfaces.normals, face, weights, normal)
+            turn_to_viewer(point, eye, normal, view)
+            albedo(row, texel, textures.linear, 0.0, base)
+            visible = sun_visibility(shadow, lamp.softness, point, 0.03, noise_angle(x, y))
+            lit_colour(row, base, normal, view, 0.85, visible, lamp, out)
+            for k in range(3):
+                colour[y, x, k] += (out[k] - colour[y, x, k]) * alpha
+            cover[y, x] += (1.0 - cover[y, x]) * alpha
+            if cover[y, x] > 0.5:
+                cover_face[y, x] = f

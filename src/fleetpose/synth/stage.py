@@ -40,9 +40,10 @@ def draw_backdrop(
 ) -> Backdrop:
     """Draw a backdrop of one of the kinds that the library and the settings allow."""
     possible = [
-        kind for kind in config.scenes
+        kind
+        for kind in config.scenes
         if not (kind == "photo" and not photos) and not (kind == "panorama" and not library.panoramas)
-    ] or ["street"]  # fmt: skip
+    ] or ["street"]
     weights = np.array([SCENE_WEIGHTS[kind] for kind in possible])
     kind = possible[rng.choice(len(possible), p=weights / weights.sum())]
     if kind == "panorama":
@@ -51,7 +52,7 @@ def draw_backdrop(
         ]
         return panorama_backdrop(rng, library, wanted[rng.integers(len(wanted))])
     if kind == "photo":
-        return photo_backdrop(rng, photos[rng.integers(len(photos))], config.size)
+        return photo_backdrop(rng, photos[int(rng.integers(len(photos)))], config.size)
     return room_backdrop(rng, library) if kind == "room" else street_backdrop(rng, library)
 
 
@@ -66,15 +67,19 @@ def draw_camera(rng: np.random.Generator, backdrop: Backdrop, size: tuple[int, i
     elif unusual < 0.16:
         height = rng.uniform(0.35, 0.9)
     position = np.array([rng.normal(0, 0.4), height, rng.uniform(0.5, 2.0)])
-    if backdrop.is_indoor and backdrop.dome == 0:
+    if backdrop.is_indoor and backdrop.panorama.dome == 0:
         position[2] = rng.uniform(1.4, 2.2)
     roll = rng.normal(0, 0.03) if rng.random() < 0.85 else rng.normal(0, 0.15)
     # Look a little down from high up and up from low down, roughly at people's chests.
     pitch = -0.22 * (height - 1.25) + rng.normal(0, 0.07)
     return Camera.looking(
-        position=position, yaw_rad=float(rng.normal(0, 0.12)), pitch_rad=float(pitch), roll_rad=float(roll),
-        focal=float(size[1] / 2 / np.tan(fov / 2)), size=size,
-    )  # fmt: skip
+        position=position,
+        yaw_rad=float(rng.normal(0, 0.12)),
+        pitch_rad=float(pitch),
+        roll_rad=float(roll),
+        focal=float(size[1] / 2 / np.tan(fov / 2)),
+        size=size,
+    )
 
 
 def draw_count(rng: np.random.Generator, config: SynthConfig) -> int:
@@ -93,7 +98,9 @@ def draw_heading(rng: np.random.Generator) -> float:
     return float(rng.uniform(-np.pi, np.pi))
 
 
-def draw_shot(rng: np.random.Generator, library: Library, config: SynthConfig, photos: Sequence[Path] = ()) -> Shot:
+def draw_shot(
+    rng: np.random.Generator, library: Library, config: SynthConfig, photos: Sequence[Path] = ()
+) -> Shot:
     """Draw the whole content of a picture."""
     backdrop = draw_backdrop(rng, library, config, photos)
     camera = draw_camera(rng, backdrop, config.size)
@@ -105,8 +112,14 @@ def draw_shot(rng: np.random.Generator, library: Library, config: SynthConfig, p
         person = draw_person(rng, library, adults_only=config.adults_only)
         pose = library.poses.draw(rng, actions=config.actions)
         yaw = draw_heading(rng)
-        placed = place(rng, camera, backdrop, actors, depth,
-                       pose_actor(library.model, person, pose, person_id=number, yaw_rad=yaw))  # fmt: skip
+        placed = place(
+            rng,
+            camera,
+            backdrop,
+            actors,
+            depth,
+            pose_actor(library.model, person, pose, person_id=number, yaw_rad=yaw),
+        )
         if placed is None:
             continue
         actors.append(placed)
@@ -120,7 +133,8 @@ def draw_shot(rng: np.random.Generator, library: Library, config: SynthConfig, p
 
 def fit_panorama(rng: np.random.Generator, backdrop: Backdrop, camera: Camera) -> Backdrop:
     """Scale a panorama to the camera's height: seen from near its own, its ground shows without stretching."""
-    return replace(backdrop, pano_height=float(camera.position[1] * rng.uniform(0.85, 1.15)))
+    height = float(camera.position[1] * rng.uniform(0.85, 1.15))
+    return replace(backdrop, panorama=backdrop.panorama._replace(height=height))
 
 
 def draw_depth(rng: np.random.Generator, camera: Camera, config: SynthConfig) -> float:
@@ -131,7 +145,12 @@ def draw_depth(rng: np.random.Generator, camera: Camera, config: SynthConfig) ->
 
 
 def place(
-    rng: np.random.Generator, camera: Camera, backdrop: Backdrop, others: Sequence[Actor], depth: float, actor: Actor
+    rng: np.random.Generator,
+    camera: Camera,
+    backdrop: Backdrop,
+    others: Sequence[Actor],
+    depth: float,
+    actor: Actor,
 ) -> Actor | None:
     """Find a spot in view, inside the scene and clear of the others; None when there is none."""
     for attempt in range(PLACE_TRIES):
@@ -187,7 +206,7 @@ def occluder(
     rng: np.random.Generator, library: Library, camera: Camera, actors: Sequence[Actor]
 ) -> list[Prop]:
     """Something between the camera and one of the people: a pole, a crate, a table or a low wall."""
-    target = actors[rng.integers(len(actors))]
+    target = actors[int(rng.integers(len(actors)))]
     gap = target.hips - camera.position
     distance = float(np.hypot(gap[0], gap[2]))
     share = max(1 - 0.7 / distance, 0.4) * rng.uniform(0.7, 1.0)
@@ -221,4 +240,3 @@ def is_clear(parts: Sequence[Prop], actor: Actor) -> bool:
         if (np.linalg.norm(nearest - actor.spheres[:, :3], axis=1) < actor.spheres[:, 3]).any():
             return False
     return True
-

@@ -1,18 +1,23 @@
 """All textures of a run in one flat array with mip levels, so that compiled code can look any of them up."""
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
 from fleetpose.synth.arrays import Array, kernel
+from fleetpose.synth.records import Textures
 
 LEVELS = 8
 NO_TEXTURE = -1
 
 # sRGB code value to linear light (IEC 61966-2-1).
 _code = np.arange(256) / 255
-SRGB_TO_LINEAR = np.where(_code <= 0.04045, _code / 12.92, ((_code + 0.055) / 1.055) ** 2.4).astype(np.float32)
+SRGB_TO_LINEAR = np.where(_code <= 0.04045, _code / 12.92, ((_code + 0.055) / 1.055) ** 2.4).astype(
+    np.float32
+)
 
 
 def srgb_to_linear(colour: tuple[float, ...] | Array) -> Array:
@@ -61,6 +66,10 @@ class TextureAtlas:
             self.numbers[name] = number
         return number
 
+    def textures(self) -> Textures:
+        """What compiled functions need to look textures up."""
+        return Textures(self.texels, self.table, SRGB_TO_LINEAR)
+
     def mean_linear(self, number: int) -> Array:
         """Mean linear RGB of a texture, from one of its small levels, weighted by alpha."""
         offset, width, height, _ = self.table[number, 4]
@@ -79,8 +88,9 @@ def _with_alpha(image: Array) -> Array:
 
 
 @kernel
-def sample(texels: Array, table: Array, number: int, level: int, u: float, v: float, out: Array) -> None:
+def sample(textures: Textures, number: int, level: int, u: float, v: float, out: Array) -> None:
     """Bilinear look-up at (u, v), v upwards, repeated or mirrored outside 0..1; `out` `[4]` gets codes 0 to 255."""
+    texels, table = textures.texels, textures.table
     offset, width, height = table[number, level, 0], table[number, level, 1], table[number, level, 2]
     v = 1.0 - v
     if table[number, level, 3] == 1:

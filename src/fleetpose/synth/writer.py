@@ -58,7 +58,9 @@ class Job:
         if self.clip_frames < 0 or self.clip_frames == 1 or self.clip_frames > 10_000:
             raise ConfigError(f"clip_frames must be 0 or between 2 and 10000, but got {self.clip_frames}")
         if self.clip_frames and self.count % self.clip_frames:
-            raise ConfigError(f"count must be a multiple of clip_frames {self.clip_frames}, but got {self.count}")
+            raise ConfigError(
+                f"count must be a multiple of clip_frames {self.clip_frames}, but got {self.count}"
+            )
         if not 1 <= self.fps <= 120:
             raise ConfigError(f"fps must be between 1 and 120, but got {self.fps}")
 
@@ -111,7 +113,9 @@ def _make_shards(
     methods = multiprocessing.get_all_start_methods()
     # Forked workers share the library's memory; elsewhere each receives a copy.
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), context, _start, (library, config, job, photos)) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(missing)), context, _start, (library, config, job, photos)
+    ) as pool:
         futures: dict[Future[int], int] = {pool.submit(_work, shard): shard for shard in missing}
         try:
             for future in as_completed(futures):
@@ -159,7 +163,9 @@ def prepare_folder(library: Library, config: SynthConfig, job: Job) -> None:
         for leftover in (job.out / "shards").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:
-        raise ConfigError(f"cannot write to {job.out}: {error.strerror}; give a folder you may write to") from error
+        raise ConfigError(
+            f"cannot write to {job.out}: {error.strerror}; give a folder you may write to"
+        ) from error
 
 
 def _job_record(job: Job) -> dict[str, object]:
@@ -229,11 +235,17 @@ def _write_picture(
     folder: Path, job: Job, shard: int, number: int, picture: Picture
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     name = f"{number:06d}"
-    _write_image(folder / f"{name}.jpg", picture.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, picture.quality])
+    _write_image(
+        folder / f"{name}.jpg", picture.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, picture.quality]
+    )
     image: dict[str, object] = {
-        "id": number + 1, "file_name": f"shards/{shard:05d}/{name}.jpg", "width": picture.image.shape[1],
-        "height": picture.image.shape[0], "seed": picture.seed, "scene": picture.scene,
-    }  # fmt: skip
+        "id": number + 1,
+        "file_name": f"shards/{shard:05d}/{name}.jpg",
+        "width": picture.image.shape[1],
+        "height": picture.image.shape[0],
+        "seed": picture.seed,
+        "scene": picture.scene,
+    }
     if job.clip_frames:
         image |= {"clip_id": picture.seed, "frame": picture.frame, "fps": job.fps}
     if job.semantic:
@@ -272,18 +284,25 @@ def merge(job: Job) -> Path:
         try:
             labels = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{path} cannot be read: {error}; delete its folder and run the same command again"
-                               ) from error  # fmt: skip
+            raise DatasetError(
+                f"{path} cannot be read: {error}; delete its folder and run the same command again"
+            ) from error
         images += labels["images"]
         people += labels["annotations"]
     whole = {
         "info": {"description": "synthetic people by FleetPose", "version": "1", "split": job.split},
-        "licenses": [{"id": 1, "name": "CC0-1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}],
-        "images": images, "annotations": people, "categories": [category()],
-    }  # fmt: skip
+        "licenses": [
+            {"id": 1, "name": "CC0-1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
+        ],
+        "images": images,
+        "annotations": people,
+        "categories": [category()],
+    }
     path = job.out / f"person_keypoints_{job.split}.json"
     try:
         write_whole(path, json.dumps(whole).encode())
     except OSError as error:
-        raise MediaError(f"cannot write {path}: {error.strerror}; make room, then run the same command again") from error
+        raise MediaError(
+            f"cannot write {path}: {error.strerror}; make room, then run the same command again"
+        ) from error
     return path
