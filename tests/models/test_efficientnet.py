@@ -1,5 +1,6 @@
 """EfficientNets: sizes, taps for the networks above, the lite option, block dropping."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -104,6 +105,23 @@ def test_the_lite_option_leaves_out_gates_and_swish(activation):
 
 def test_the_lite_option_uses_relu6_unless_told_otherwise():
     assert EfficientNetConfig().as_lite().activation is Activation.RELU6
+
+
+def test_gates_are_sigmoids_of_what_the_whole_image_says():
+    block = MBConv(4, 4, row=B0_STAGES[1], stride=1, config=EfficientNetConfig())
+    gate = block.squeeze_excite
+    nn.init.zeros_(gate.restore.weight)
+    nn.init.constant_(gate.restore.bias, 2.0)
+
+    out = gate(torch.full((1, 24, 2, 2), 3.0))
+
+    torch.testing.assert_close(out, torch.full((1, 24, 2, 2), 3 / (1 + math.exp(-2))))
+
+
+def test_a_fifth_of_the_blocks_is_dropped_unless_told_otherwise():
+    backbone = EfficientNetBackbone(config=VARIANTS["efficientnet-bm4"])
+
+    assert {block.drop.probability for block in backbone.blocks} == {0.2}
 
 
 def residual_block(probability):

@@ -17,6 +17,10 @@ and normalisation and ReLU too, hence 1.2, 5.0, 7.8 and 13.7 G); AP on CrowdPose
 | litepose-s  | 448   | 2,731,240  | 2,731,624  | 3.614 G | 58.3 |
 | litepose-m  | 448   | 3,533,808  | 3,534,336  | 5.264 G |      |
 | litepose-l  | 512   | 5,738,120  | 5,738,672  | 9.962 G |      |
+
+`litepose-plain` (256, 3,411,592 and 3,412,336 parameters, 1.444 G) is ours: the same single branch and fused
+doublings with full 3 x 3 convolutions in residual blocks instead of inverted bottlenecks, and wider maps
+before the predictions. Nothing in it is depthwise, which makes it quick to train on a CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from fleetpose.errors import UnknownNameError
 from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.layers import (
     Activation,
+    BasicBlock,
     ConvBN,
     conv2d,
     deconv2x,
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One row of the architecture: a run of inverted bottlenecks, the first of which has the stride."""
+    """One row of the architecture: a run of blocks, the first of which has the stride."""
 
     channels: int
     blocks: int
@@ -65,6 +70,7 @@ class LitePoseConfig:
     stem: int  # channels at 1/2
     stages: tuple[Stage, Stage, Stage, Stage]  # at 1/4, 1/8, 1/16 and 1/16
     deconv: tuple[int, int, int]  # channels of each doubling, at 1/8, 1/4 and 1/2
+    is_plain: bool = False  # ours: full 3 x 3 convolutions in residual blocks, nothing depthwise
 
 
 class _InvertedBottleneck(nn.Module):
@@ -115,13 +121,28 @@ class _SeparablePredictor(nn.Module):
         return out
 
 
+class _PlainPredictor(nn.Module):
+    """1 x 1 to the output maps."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.pointwise = conv2d(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(x)
+        return out
+
+
 class _FusedPredictor(nn.Module):
     """Output maps predicted from the refined path and from the trunk's map of the same size, added."""
 
-    def __init__(self, refined_channels: int, raw_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, refined_channels: int, raw_channels: int, out_channels: int, *, is_plain: bool
+    ) -> None:
         super().__init__()
-        self.refined = _SeparablePredictor(refined_channels, out_channels)
-        self.raw = _SeparablePredictor(raw_channels, out_channels)
+        predictor = _PlainPredictor if is_plain else _SeparablePredictor
+        self.refined = predictor(refined_channels, out_channels)
+        self.raw = predictor(raw_channels, out_channels)
 
     def forward(self, refined: Tensor, raw: Tensor) -> Tensor:
         out: Tensor = self.refined(refined) + self.raw(raw)
@@ -138,14 +159,11 @@ class LitePose(PoseNetwork):
         self.fields = associative_embedding_fields(num_keypoints)
         self.input_size = config.input_size
         self.num_keypoints = num_keypoints
-        self.stem = nn.Sequential(
-            ConvBN(conv2d(3, 32, kernel=3, stride=2), Activation.RELU6),
-            ConvBN(conv2d(32, 32, kernel=3, groups=32), Activation.RELU6),
-            ConvBN(conv2d(32, config.stem)),
-        )
+        self.stem = _stem(config)
         widths = [config.stem, *(stage.channels for stage in config.stages)]
         self.stages = nn.ModuleList(
-            _bottlenecks(width, stage) for width, stage in zip(widths, config.stages, strict=False)
+            (_residual_blocks if config.is_plain else _bottlenecks)(width, stage)
+            for width, stage in zip(widths, config.stages, strict=False)
         )
         at_half, at_quarter, at_eighth, at_sixteenth, deepest = widths
         first, second, third = config.deconv
@@ -156,8 +174,10 @@ class LitePose(PoseNetwork):
                 _FusedUpsample(second, at_quarter, third),
             ]
         )
-        self.predict_quarter = _FusedPredictor(second, at_quarter, 2 * num_keypoints)
-        self.predict_half = _FusedPredictor(third, at_half, num_keypoints)
+        self.predict_quarter = _FusedPredictor(
+            second, at_quarter, 2 * num_keypoints, is_plain=config.is_plain
+        )
+        self.predict_half = _FusedPredictor(third, at_half, num_keypoints, is_plain=config.is_plain)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -192,6 +212,21 @@ def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
     )
 
 
+def _stem(config: LitePoseConfig) -> nn.Sequential:
+    if config.is_plain:
+        return nn.Sequential(ConvBN(conv2d(3, config.stem, kernel=3, stride=2), Activation.RELU))
+    return nn.Sequential(
+        ConvBN(conv2d(3, 32, kernel=3, stride=2), Activation.RELU6),
+        ConvBN(conv2d(32, 32, kernel=3, groups=32), Activation.RELU6),
+        ConvBN(conv2d(32, config.stem)),
+    )
+
+
+def _residual_blocks(in_channels: int, stage: Stage) -> nn.Sequential:
+    entry = ConvBN(conv2d(in_channels, stage.channels, kernel=3, stride=stage.stride), Activation.RELU)
+    return nn.Sequential(entry, *(BasicBlock(stage.channels) for _ in range(stage.blocks)))
+
+
 def _stages(first: int, second: int, third: int, fourth: int) -> tuple[Stage, Stage, Stage, Stage]:
     """Depth is 6-8-10-10 in every released model; only the widths are searched."""
     return (
@@ -208,6 +243,18 @@ VARIANTS = {
     "litepose-s": LitePoseConfig((448, 448), stem=16, stages=_stages(16, 32, 48, 120), deconv=(32, 24, 32)),
     "litepose-m": LitePoseConfig((448, 448), stem=16, stages=_stages(24, 48, 72, 120), deconv=(64, 40, 32)),
     "litepose-l": LitePoseConfig((512, 512), stem=24, stages=_stages(24, 64, 96, 160), deconv=(64, 40, 32)),
+    "litepose-plain": LitePoseConfig(
+        (256, 256),
+        stem=24,
+        stages=(
+            Stage(32, blocks=1, stride=2),
+            Stage(64, blocks=2, stride=2),
+            Stage(128, blocks=3, stride=2),
+            Stage(192, blocks=2, stride=1),
+        ),
+        deconv=(96, 64, 32),
+        is_plain=True,
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""Export: from a trained network to one file that describes itself and runs without PyTorch."""

@@ -1,0 +1,150 @@
+"""Write a network as an ONNX file, prove that it computes the same, and halve its size."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fleetpose.codecs.description import METADATA_KEY, ModelDescription
+from fleetpose.errors import CheckpointError, require
+from fleetpose.models.contract import PoseNetwork
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+#: Name of the input tensor.
+INPUT_NAME = "image"
+#: Weights smaller than this stay float32: they are biases and constants of the graph.
+HALVED_FROM_ELEMENTS = 64
+#: Largest difference allowed between the file and the network, in standard deviations of the output.
+FLOAT32_TOLERANCE = 1e-3
+FLOAT16_WEIGHTS_TOLERANCE = 5e-2
+
+
+def export_onnx(
+    network: PoseNetwork, description: ModelDescription, path: Path, *, has_half_weights: bool = False
+) -> float:
+    """Write `network` to `path`, after checking that ONNX Runtime computes the same from it.
+
+    Height and width of the input are free multiples of `network.size_multiple`; outputs bear the names of
+    their fields.
+
+    Args:
+        network: in any mode; it is put into evaluation mode and back.
+        description: what the file says about itself.
+        path: ends in `.onnx`; replaced if it exists.
+        has_half_weights: store weights as float16, which halves the file; the arithmetic stays float32.
+
+    Returns:
+        Largest difference from the network's own outputs, in standard deviations of the output.
+
+    Raises:
+        CheckpointError: the difference is larger than rounding explains; nothing is written.
+        MissingExtraError: the `export` extra is not installed.
+    """
+    onnx = require("onnx", extra="export")
+    require("onnxscript", extra="export")
+    was_training = network.training
+    network.eval()
+    try:
+        model = _traced(network)
+        if has_half_weights:
+            _halve_weights(model, onnx)
+        onnx.helper.set_model_props(model, {METADATA_KEY: description.to_json()})
+        content = model.SerializeToString()
+        difference = _largest_difference(network, content)
+    finally:
+        network.train(was_training)
+    tolerance = FLOAT16_WEIGHTS_TOLERANCE if has_half_weights else FLOAT32_TOLERANCE
+    if not difference <= tolerance:
+        raise CheckpointError(
+            f"the exported {description.name} differs from the network by {difference:.2g} standard "
+            f"deviations, at most {tolerance:g} is allowed; {path} was not written"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return difference
+
+
+def _traced(network: PoseNetwork) -> ModelProto:
+    multiple = network.size_multiple
+    height, width = (torch.export.Dim(name, min=2, max=256) for name in ("rows", "columns"))
+    example = torch.randn(1, 3, 4 * multiple, 6 * multiple)
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[field.name for field in network.fields],
+            dynamic_shapes=({2: multiple * height, 3: multiple * width},),
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+        if program is None:
+            raise CheckpointError("the network could not be traced for ONNX")
+    model: ModelProto = program.model_proto
+    del model.metadata_props[:]
+    for node in model.graph.node:  # the tracer's notes name source files of the machine it ran on
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracer's own chatter from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _halve_weights(model: ModelProto, onnx: Any) -> None:  # noqa: ANN401 - an optional module
+    """Store large float32 weights as float16, each behind a cast that runtimes fold on loading."""
+    casts = []
+    for weights in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < HALVED_FROM_ELEMENTS:
+            continue
+        name = weights.name
+        halved = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half")
+        weights.CopyFrom(halved)
+        casts.append(onnx.helper.make_node("Cast", [halved.name], [name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+
+
+def _largest_difference(network: PoseNetwork, content: bytes) -> float:
+    """Largest difference between file and network over all outputs, in standard deviations of the output."""
+    onnxruntime = require("onnxruntime", extra="export")
+    multiple = network.size_multiple
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for rows, columns in ((4, 4), (5, 7)):
+        image = torch.randn(
+            1, 3, rows * multiple, columns * multiple, generator=torch.Generator().manual_seed(rows)
+        )
+        with torch.inference_mode():
+            expected = network(image)
+        got = session.run([field.name for field in network.fields], {INPUT_NAME: image.numpy()})
+        for field, values in zip(network.fields, got, strict=True):
+            reference = expected[field.name].numpy()
+            worst = max(worst, float(np.abs(values - reference).max() / reference.std()))
+    return worst

@@ -1,0 +1,29 @@
+"""A network in PyTorch, run like a model file: for validation while it trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fleetpose.codecs.description import ModelDescription
+from fleetpose.models.contract import PoseNetwork
+
+Array = npt.NDArray[np.float32]
+
+
+class TorchSession:
+    """A network and the description that its model file would have; counterpart of `OnnxSession`."""
+
+    def __init__(self, network: PoseNetwork, description: ModelDescription) -> None:
+        """Take a network in evaluation mode."""
+        self.description = description
+        self._network = network
+        self._device = next(network.parameters()).device
+
+    def run(self, image: Array) -> dict[str, Array]:
+        """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        with torch.inference_mode():
+            maps = self._network(tensor.contiguous(memory_format=torch.channels_last))
+        return {name: values[0].float().cpu().numpy() for name, values in maps.items()}
