@@ -1,0 +1,83 @@
+"""The first bundled weights: a plain-convolution LitePose for small inputs, trained on a CPU in an evening.
+
+Command: `fleetpose train first-weights --data DIR`, where DIR holds `lspet`, `lsp_train`, `synth_people`,
+`backgrounds` and, for the learning curve only, `coco_dev`.
+
+The papers train for hundreds of epochs on COCO from ImageNet weights; here there are neither. So the run begins
+with small scenes of one person, where an update costs a quarter, and ends with mosaics; and heatmaps are also
+compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind these choices.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleetpose.data.scenes import SceneSettings, Source
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig, ValidationSet
+
+
+def recipe(data: Path) -> TrainConfig:
+    """Settings of the run for training data under `data`."""
+    return TrainConfig(
+        model="litepose-plain",
+        sources=(
+            Source(
+                images=data / "lspet/images",
+                annotations=data / "lspet/lspet_coco17.json",
+                weight=5,
+                is_single_person=True,
+                is_zero_unknown=True,
+                held_out_every=10,
+            ),
+            Source(
+                images=data / "lsp_train/images",
+                annotations=data / "lsp_train/lsp_train.json",
+                weight=0.5,
+                is_single_person=True,
+                is_zero_unknown=True,
+            ),
+            Source(
+                images=data / "synth_people/images",
+                annotations=data / "synth_people/person_keypoints_train.json",
+                weight=4,
+            ),
+            Source(images=data / "backgrounds", weight=0.5),
+        ),
+        phases=(
+            Phase(
+                size=(96, 96),
+                batch=16,
+                steps=5000,
+                scenes=SceneSettings(tiles=(0.9, 0.1, 0), person_share=(0.6, 1.15), light=0.6),
+            ),
+            Phase(
+                size=(128, 128),
+                batch=16,
+                steps=4500,
+                scenes=SceneSettings(tiles=(0.5, 0.25, 0.25), person_share=(0.5, 1.15), light=0.6),
+            ),
+            Phase(
+                size=(192, 192),
+                batch=16,
+                steps=1000,
+                scenes=SceneSettings(tiles=(0.4, 0.2, 0.4), person_share=(0.4, 1.1), light=0.6),
+            ),
+        ),
+        optimiser=OptimiserSettings(lr=1.5e-3),
+        loss=LossSettings(foreground=2.0, location=0.1, sigma_cells=(1.5, 2.0)),
+        threads=1,
+        validation=(
+            ValidationSet(
+                name="lspet",
+                annotations=data / "lspet/lspet_coco17.json",
+                images=data / "lspet/images",
+                every=50,
+            ),
+            ValidationSet(
+                name="coco_dev",
+                annotations=data / "coco_dev/person_keypoints.json",
+                images=data / "coco_dev/images",
+            ),
+        ),
+        short_side=192,
+    )
