@@ -79,6 +79,7 @@ def test_labels_read_back_from_disk_match_the_pictures(dataset):
         assert mask[int(y) : int(y + h), int(x) : int(x + w)].sum() == mask.sum()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the tool itself
 def test_coco_tools_load_the_file(dataset, capsys):
     tools = pytest.importorskip("pycocotools.coco")
 

@@ -87,7 +87,7 @@ class AssetFolder:
         """All arrays of one npz file."""
         path = self.root / name
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 return {key: data[key] for key in data.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise DatasetError(

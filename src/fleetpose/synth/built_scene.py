@@ -94,6 +94,12 @@ def whitened(light: Light) -> Light:
     )
 
 
+def diffused(light: Light) -> Light:
+    """Make a light more even: pale walls and a ceiling throw it back from all sides."""
+    share = np.array([1.0, *[0.55] * 8])[:, None]
+    return replace(light, harmonics=light.harmonics * share)
+
+
 def sky_panorama(rng: np.random.Generator) -> Array:
     """A plain sky over a plain horizon, as panorama codes `[64, 128, 3]`."""
     up = np.linspace(1, -1, 64)[:, None, None]
@@ -109,6 +115,7 @@ def room_backdrop(rng: np.random.Generator, library: Library) -> Backdrop:
     """A furnished room in quiet colours, seen from inside."""
     wide, deep, high = rng.uniform(2.0, 4.5), rng.uniform(3.5, 7.5), rng.uniform(2.4, 3.4)
     light, _, _ = scene_light(rng, library, is_indoor=True)
+    light = diffused(light)
     floor, floor_mean = surface(rng, library, FLOORS)
     wall, wall_mean = surface(rng, library, ("Plaster", "Paint", "Wallpaper", "Concrete"))
     paint = PAINTS[rng.integers(len(PAINTS))]
@@ -246,7 +253,7 @@ def furniture(rng: np.random.Generator, library: Library, wide: float, deep: flo
             green = Material(Semantic.VEGETATION, colour=(0.06, 0.12, 0.04))
             props += [
                 cylinder(0.16, 0, 0.35, main).placed(np.array([x + 0.2, 0, -deep + 0.3])),
-                cylinder(0.04, 0.35, 1.3, green, top_radius=0.28).placed(np.array([x + 0.2, 0, -deep + 0.3])),
+                cylinder(0.26, 0.35, 1.3, green, top_radius=0.05).placed(np.array([x + 0.2, 0, -deep + 0.3])),
             ]
         x += w + rng.uniform(0.2, 1.6)
     return props

@@ -175,12 +175,24 @@ def category() -> dict[str, object]:
 
 def semantic_picture(frame: Frame, size: tuple[int, int]) -> Array:
     """Classes `[H, W]` uint8 of the picture (see `fleetpose.synth.mesh.Semantic`)."""
-    resized: Array = cv2.resize(frame.semantic, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-    return resized
+    worn = np.where(frame.owner >= 0, frame.semantic, 0).astype(np.uint8)
+    return _people_first(frame.semantic, cv2.dilate(worn, np.ones((3, 3), np.uint8)), frame.owner, size)
 
 
 def depth_picture(frame: Frame, size: tuple[int, int]) -> Array:
     """Depth `[H, W]` uint16 in millimetres of people and things, 0 where there is only backdrop."""
-    near = cv2.resize(frame.nearness, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-    depth: Array = np.where(near > 0, np.minimum(1000 / np.maximum(near, 1e-6), 65535), 0).astype(np.uint16)
-    return depth
+    near = np.where(frame.owner >= 0, frame.nearness, 0).astype(np.float32)
+    nearness = _people_first(frame.nearness, cv2.dilate(near, np.ones((3, 3), np.uint8)), frame.owner, size)
+    depth: Array = np.where(nearness > 0, np.minimum(1000 / np.maximum(nearness, 1e-6), 65535), 0)
+    return depth.astype(np.uint16)
+
+
+def _people_first(values: Array, of_people: Array, owner: Array, size: tuple[int, int]) -> Array:
+    """Scale per-pixel `values` down; a pixel that people cover by half takes its value from `of_people`."""
+    width_height = (size[1], size[0])
+    cover = cv2.resize((owner >= 0).astype(np.float32), width_height, interpolation=cv2.INTER_AREA)
+    own = cv2.resize(((owner >= 0) * 1).astype(np.uint8), width_height, interpolation=cv2.INTER_NEAREST)
+    plain = cv2.resize(values, width_height, interpolation=cv2.INTER_NEAREST)
+    grown = cv2.resize(of_people, width_height, interpolation=cv2.INTER_NEAREST)
+    picked: Array = np.where((cover >= 0.5) & (own == 0), grown, plain)
+    return picked

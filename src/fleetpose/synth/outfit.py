@@ -263,7 +263,7 @@ def draw_shoes(
 def draw_hat(rng: np.random.Generator, library: Library, rest: Array) -> list[Part]:
     """Now and then, a hat."""
     choices = library.wardrobe.get("hats", [])
-    if not choices or rng.random() > 0.05:
+    if not choices or rng.random() > 0.03:
         return []
     hat = choices[rng.integers(len(choices))]
     material = Material(Semantic.HEADWEAR, colour=pick(rng, BOTTOMS), normal=hat.normal, bump=1.0)

@@ -15,7 +15,8 @@ from fleetpose.synth.palette import GREY_HAIR, HAIR, SKINS, pick
 from fleetpose.synth.texture import srgb_to_linear
 
 MALE_HAIR = ("short01", "short02", "short04")
-FEMALE_HAIR = ("bob02", "long01", "ponytail01", "braid01", "short03", "long01", "ponytail01")
+# `short03` is left out: it covers the eyes of most heads.
+FEMALE_HAIR = ("bob02", "long01", "ponytail01", "braid01", "long01", "ponytail01")
 FACE_FOLDERS = ("chin", "nose", "mouth", "eyes", "head", "cheek", "ears", "forehead", "eyebrows")
 ODD_DETAILS = ("age", "pointed", "trans-in", "trans-out", "pregnant", "measure", "navel", "double")
 EXPRESSIONS: tuple[tuple[tuple[str, float], ...], ...] = (

@@ -309,7 +309,7 @@ def retarget(pose: Pose, model: BodyModel, heads: Array, tails: Array) -> tuple[
     world = pose.globals()
     index = [model.bone(name) for name in BONES]
     directions = tails[index] - heads[index]
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
     finite = np.isfinite(pose.rest_dir).all(axis=1)
     rotation = np.repeat(np.eye(3)[None], len(model.bone_names), axis=0)
     aligned = world[finite] @ aligning_rotation(directions[finite], pose.rest_dir[finite])

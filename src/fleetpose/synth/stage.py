@@ -18,7 +18,7 @@ from fleetpose.synth.person import draw_person
 from fleetpose.synth.props import Prop, box, cylinder, seat
 from fleetpose.synth.scene import Backdrop, panorama_backdrop, photo_backdrop
 
-SCENE_WEIGHTS = {"panorama": 0.5, "room": 0.15, "street": 0.2, "photo": 0.25}
+SCENE_WEIGHTS = {"panorama": 0.5, "room": 0.15, "street": 0.2, "photo": 0.15}
 PLACE_TRIES = 24
 MAX_OVERLAP = 0.02  # metres that two people's spheres may share: touching is fine, sinking in is not
 SEAT_FROM = 0.24  # metres: lower than this, people sit on the ground
@@ -126,7 +126,8 @@ def draw_shot(
         if rng.random() < 0.35:
             depth = draw_depth(rng, camera, config)
         props += seat_below(rng, library, placed)
-    if rng.random() < config.occluders and actors:
+    # A thing that stands on the floor of a photograph would float: its floor is a guess.
+    if rng.random() < config.occluders and actors and backdrop.photo is None:
         props += occluder(rng, library, camera, actors)
     return Shot(camera, backdrop, tuple(actors), (*backdrop.props, *props))
 

@@ -94,7 +94,7 @@ def run_job(
         raise ConfigError(f"workers must be between 1 and 1024, but got {workers}")
     photos = photo_files(job.backgrounds) if job.backgrounds is not None else []
     prepare_folder(library, config, job)
-    missing = [shard for shard in job.shards() if not shard_folder(job, shard).is_dir()]
+    missing = [shard for shard in job.shards() if not is_whole(job, shard)]
     done = job.count - sum(len(job.range_of(shard)) for shard in missing)
     for shard in _make_shards(library, config, job, missing, photos, workers):
         done += len(job.range_of(shard))
@@ -145,6 +145,11 @@ def _work(shard: int) -> int:
 def shard_folder(job: Job, shard: int) -> Path:
     """Folder of a finished shard."""
     return job.out / "shards" / f"{shard:05d}"
+
+
+def is_whole(job: Job, shard: int) -> bool:
+    """Tell whether a shard is there with all its pictures; a longer run may need more of the last one."""
+    return len(list(shard_folder(job, shard).glob("*.jpg"))) >= len(job.range_of(shard))
 
 
 def prepare_folder(library: Library, config: SynthConfig, job: Job) -> None:
@@ -205,6 +210,7 @@ def write_shard(library: Library, config: SynthConfig, job: Job, shard: int, pho
             images.append(image)
             people += found
         (temporary / "labels.json").write_text(json.dumps({"images": images, "annotations": people}))
+        shutil.rmtree(final, ignore_errors=True)  # there only where a shorter run ended
         temporary.rename(final)
     except OSError as error:
         raise MediaError(
@@ -287,8 +293,9 @@ def merge(job: Job) -> Path:
             raise DatasetError(
                 f"{path} cannot be read: {error}; delete its folder and run the same command again"
             ) from error
-        images += labels["images"]
-        people += labels["annotations"]
+        # A shard of a longer run holds more pictures than a shorter run asks for.
+        images += [image for image in labels["images"] if image["id"] <= job.count]
+        people += [person for person in labels["annotations"] if person["image_id"] <= job.count]
     whole = {
         "info": {"description": "synthetic people by FleetPose", "version": "1", "split": job.split},
         "licenses": [
