@@ -47,6 +47,18 @@ def test_similarity_is_measured_in_sigmas_of_the_better_persons_size():
     assert len(remove_redundant(pair, scores, sigmas=SIGMAS, threshold=0.61)) == 2
 
 
+def test_a_small_person_on_a_large_one_is_measured_by_the_better_ones_size():
+    # 50 pixels of difference in the second keypoint: alike by the size of 100, not by that of 50.
+    pair = people((0, 0), (0, 0))
+    pair[1, 1, :2] = 50, 50
+    by_large = (1 + np.exp(-5000 / (2 * 10000 * 0.04))) / 2
+    by_small = (1 + np.exp(-5000 / (2 * 2500 * 0.04))) / 2
+    between = (by_large + by_small) / 2
+
+    assert len(remove_redundant(pair, np.array([0.8, 0.5]), sigmas=SIGMAS, threshold=between)) == 1
+    assert len(remove_redundant(pair, np.array([0.5, 0.8]), sigmas=SIGMAS, threshold=between)) == 2
+
+
 def test_only_keypoints_that_both_have_are_compared():
     pair = people((0, 0), (0, 0))
     pair[1, 1] = 900, 900, 0.05

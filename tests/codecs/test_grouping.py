@@ -1,9 +1,10 @@
 """Grouping of peaks into people, on scenes whose answer is known."""
 
+import cv2
 import numpy as np
 import pytest
 
-from fleetpose.codecs.grouping import GroupingSettings, group, keypoint_order
+from fleetpose.codecs.grouping import GroupingSettings, group, keypoint_order, sample_tags
 from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.skeletons import COCO
 
@@ -64,11 +65,12 @@ def test_a_keypoint_goes_to_the_person_with_its_tag_and_not_to_the_nearest_one()
 
 
 def test_people_come_with_falling_scores():
-    heatmaps, tags = draw(TWO_PEOPLE, [0.0, 3.0], heights=[[0.4] * 3, [0.8] * 3])
+    # The first person's first keypoint is the highest, so it is the first to be found.
+    heatmaps, tags = draw(TWO_PEOPLE, [0.0, 3.0], heights=[[0.9, 0.3, 0.3], [0.8] * 3])
 
     keypoints, scores = group(heatmaps, tags)
 
-    np.testing.assert_allclose(scores, [0.8, 0.4], atol=1e-6)
+    np.testing.assert_allclose(scores, [0.8, 0.5], atol=1e-6)
     assert keypoints[0, 0, 0] == pytest.approx(40, abs=1e-3)
 
 
@@ -101,9 +103,9 @@ def test_without_refinement_a_weak_keypoint_stays_missing():
 
 def test_a_weak_keypoint_of_somebody_else_is_not_filled_in():
     people = [[[10, 10], [np.nan, np.nan]], [[40, 10], [42, 30]]]
-    heatmaps, tags = draw(people, [0.0, 0.7], heights=[[0.9, 0.9], [0.9, 0.06]])
+    heatmaps, tags = draw(people, [0.0, 0.6], heights=[[0.9, 0.9], [0.9, 0.06]])
 
-    keypoints, _ = group(heatmaps, tags, GroupingSettings(tag_threshold=0.6))
+    keypoints, _ = group(heatmaps, tags)
 
     assert (by_position(keypoints)[:, 1, 2] > 0).tolist() == [False, True]
 
@@ -126,6 +128,41 @@ def test_among_candidates_of_one_tag_the_higher_is_taken():
     keypoints, _ = group(heatmaps, tags, GroupingSettings(min_keypoints=2))
 
     assert keypoints[0, 1, 0] == pytest.approx(40, abs=1e-3)
+
+
+def test_a_higher_candidate_is_taken_before_a_slightly_more_alike_one():
+    people = [[[10, 10], [12, 30]], [[np.nan, np.nan], [40, 30]]]
+    heatmaps, tags = draw(people, [0.0, 0.3], heights=[[0.9, 0.3], [0, 0.8]])
+
+    keypoints, _ = group(heatmaps, tags, GroupingSettings(min_keypoints=2))
+
+    assert keypoints[0, 1, 0] == pytest.approx(40, abs=1e-3)
+
+
+def test_a_much_more_alike_candidate_is_taken_before_a_higher_one():
+    people = [[[10, 10], [12, 30]], [[np.nan, np.nan], [40, 30]]]
+    heatmaps, tags = draw(people, [0.0, 0.9], heights=[[0.9, 0.3], [0, 0.8]])
+
+    keypoints, _ = group(heatmaps, tags, GroupingSettings(min_keypoints=2))
+
+    assert keypoints[0, 1, 0] == pytest.approx(12, abs=1e-3)
+
+
+def test_people_with_too_few_keypoints_are_dropped():
+    people = [[[10, 10], [12, 30], [14, 50]], [[40, 12], [np.nan, np.nan], [np.nan, np.nan]]]
+    maps = draw(people, [0.0, 3.0])
+
+    counts = [len(group(*maps, GroupingSettings(min_keypoints=least))[0]) for least in (1, 2, 3)]
+
+    assert counts == [2, 1, 1]
+
+
+def test_weak_keypoints_of_several_people_are_filled_in_each():
+    heatmaps, tags = draw(TWO_PEOPLE, [0.0, 3.0], heights=[[0.9, 0.9, 0.05], [0.6, 0.6, 0.08]])
+
+    keypoints, _ = group(heatmaps, tags)
+
+    np.testing.assert_allclose(keypoints[..., :2], TWO_PEOPLE, atol=1e-3)
 
 
 def test_a_candidate_beyond_the_tag_threshold_starts_a_person():
@@ -166,6 +203,18 @@ def test_no_more_than_max_people_are_returned_and_the_strongest_stay():
     _, scores = group(heatmaps, tag_maps, GroupingSettings(max_people=4))
 
     np.testing.assert_allclose(scores, np.linspace(0.3, 0.9, 12)[:7:-1], atol=1e-5)
+
+
+def test_a_candidate_that_fits_nobody_is_dropped_once_there_are_max_people():
+    people = np.full((3, 2, 2), np.nan)
+    people[:2] = [[[10, 10], [12, 30]], [[40, 12], [42, 32]]]
+    people[2, 1] = [25, 50]
+    heatmaps, tags = draw(people, [0.0, 3.0, 9.0], heights=[[0.9, 0.5], [0.6, 0.5], [0, 0.8]])
+
+    keypoints, _ = group(heatmaps, tags, GroupingSettings(max_people=2))
+
+    np.testing.assert_allclose(keypoints[0], [[10, 10, 0.9], [12, 30, 0.5]], atol=1e-3)
+    assert len(keypoints) == 2
 
 
 def test_300_people_are_found():
@@ -221,6 +270,17 @@ def test_coarser_tags_are_read_at_the_same_place_of_the_picture():
     assert people_with(10.25 - 0.29) == 2
     assert people_with(10.25 + 0.31) == 3
     assert people_with(10.25 - 0.31) == 3
+
+
+def test_coarser_tags_are_read_between_rows_as_between_columns():
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(1, 16, 24, 2)).astype(np.float32)
+    fine = np.stack([cv2.resize(coarse[0, ..., t], (48, 32)) for t in range(2)], axis=-1)
+    y, x = (index.ravel() for index in np.mgrid[:32, :48])
+
+    read = sample_tags(coarse, np.zeros(len(x), int), x, y, ratio=2.0)
+
+    np.testing.assert_allclose(read, fine[y, x], atol=1e-5)
 
 
 def test_tags_may_be_a_view_of_stacked_passes():

@@ -140,6 +140,25 @@ def test_a_top_stays_within_half_a_cell_of_its_peak():
     assert 2.4 < tops[0, 0] <= 2.5
 
 
+@pytest.mark.parametrize(
+    ("row", "top"),
+    [
+        ([0.5, 0.3, 0.15, 0, 0], -0.5),  # the parabola's top lies two cells outside
+        ([0.5, 0.3, 0.2, 0, 0], 0.0),  # in log space these are no hill
+        ([0, 0, 0.15, 0.3, 0.5], 4.5),
+        ([0, 0, 0.2, 0.3, 0.5], 4.0),
+    ],
+)
+def test_a_peak_at_the_border_of_an_odd_hill_stays_in_its_cell(row, top):
+    heatmaps = np.zeros((1, 5, 5), np.float32)
+    heatmaps[0, 2] = row
+    heatmaps[0, 1] = heatmaps[0, 3] = np.array(row) / 2
+
+    tops = subcell_tops(heatmaps, np.array([0]), np.array([np.argmax(row)]), np.array([2]))
+
+    np.testing.assert_allclose(tops, [[top, 2]], atol=1e-9)
+
+
 def test_cells_below_zero_are_no_obstacle():
     heatmaps = np.full((1, 5, 5), -0.5, np.float32)
     heatmaps[0, 2, 2] = 0.9

@@ -137,7 +137,8 @@ def subcell_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> 
             for step in (-1, 0, 1)
         ]
         before, centre, after = (np.log(np.maximum(sample, floor).astype(np.float64)) for sample in samples)
-        tops[:, axis] = np.clip(middle + _parabola_top(before, centre, after), peak - 0.5, peak + 0.5)
+        offset, has_top = _parabola_top(before, centre, after)
+        tops[:, axis] = np.where(has_top, np.clip(middle + offset, peak - 0.5, peak + 0.5), peak)
     return tops
 
 
@@ -158,10 +159,11 @@ def quarter_offset_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indic
     )
 
 
-def _parabola_top(before: Array, centre: Array, after: Array) -> Array:
-    """Offset of the top of a parabola through three samples from the middle one, 0 where it has none."""
+def _parabola_top(before: Array, centre: Array, after: Array) -> tuple[Array, Mask]:
+    """Offset of the top of a parabola through three samples from the middle one, and whether it has a top."""
     bend = before - 2 * centre + after
-    return np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, 1.0), 0.0)
+    has_top = bend < 0
+    return 0.5 * (before - after) / np.where(has_top, bend, 1.0), np.asarray(has_top)
 
 
 def _is_higher(
