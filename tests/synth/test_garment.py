@@ -3,7 +3,16 @@ import pytest
 
 from fleetpose.synth.body import vertex_normals
 from fleetpose.synth.builtin import builtin_body
-from fleetpose.synth.garment import LegCut, TopCut, cut_shell, leg_field, measure_regions, mix_weights, push_out, top_field
+from fleetpose.synth.garment import (
+    LegCut,
+    TopCut,
+    cut_shell,
+    leg_field,
+    measure_regions,
+    mix_weights,
+    push_out,
+    top_field,
+)
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
 FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
@@ -11,7 +20,10 @@ FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
 def area(verts, faces):
     corners = verts[faces]
-    return 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    return (
+        0.5
+        * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    )
 
 
 @pytest.mark.parametrize("place", [0.01, 0.25, 0.5, 0.9])

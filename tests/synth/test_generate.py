@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -69,10 +71,14 @@ def test_points_in_space_project_to_the_keypoints(library, config):
     by_id = {actor.person_id: points for actor, points in zip(shot.actors, seen, strict=True)}
     for person in picture.people:
         labelled = person.keypoints[:, 2] > 0
-        np.testing.assert_allclose(person.keypoints[labelled, :2], by_id[person.person_id][labelled, :2], atol=1e-6)
+        np.testing.assert_allclose(
+            person.keypoints[labelled, :2], by_id[person.person_id][labelled, :2], atol=1e-6
+        )
         space = person.points_3d[labelled]
         focal = shot.camera.focal
-        np.testing.assert_allclose(space[:, 0] / space[:, 2] * focal + 63.5, person.keypoints[labelled, 0], atol=1e-6)
+        np.testing.assert_allclose(
+            space[:, 0] / space[:, 2] * focal + 63.5, person.keypoints[labelled, 0], atol=1e-6
+        )
 
 
 def test_boxes_hold_their_masks_tightly(people):
@@ -144,7 +150,7 @@ def test_a_clip_keeps_its_people_and_moves_them(library, config):
     assert {frame.seed for frame in frames} == {2}
     first, last = frames[0].people[0], frames[-1].people[0]
     assert not np.allclose(first.points_3d, last.points_3d)
-    for before, after in zip(frames[:-1], frames[1:], strict=True):
+    for before, after in pairwise(frames):
         step = np.linalg.norm(before.people[0].points_3d - after.people[0].points_3d, axis=1)
         assert step.max() < 0.8  # metres in a tenth of a second
 

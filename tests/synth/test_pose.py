@@ -69,7 +69,10 @@ def test_mirroring_twice_changes_nothing():
 def test_mirroring_moves_a_raised_right_arm_to_the_left(body):
     heads, tails = body.joints(body.verts)
     height = {}
-    for name, pose in (("as drawn", walk_pose(0.0, "gesture")), ("mirrored", walk_pose(0.0, "gesture").mirrored())):
+    for name, pose in (
+        ("as drawn", walk_pose(0.0, "gesture")),
+        ("mirrored", walk_pose(0.0, "gesture").mirrored()),
+    ):
         rotation, shift = retarget(pose, body, heads, tails)
         place = np.einsum("jab,jb->ja", rotation, heads) + shift
         height[name] = place[body.bone("LeftHand"), 1] - place[body.bone("RightHand"), 1]
@@ -154,5 +157,6 @@ def write_takes(folder):
         quat=quat, root=(np.arange(frames)[:, None] * 0.1 * ahead).astype(np.float32),
         rest_dir=np.full((1, len(BONES), 3), np.nan, np.float32), skel_leg_m=np.array([0.8]),
         take_name=np.array(["stroll"]), take_tag=np.array(["walk"]), take_skel=np.array([0]),
-        take_fps=np.array([10.0]), take_start=np.array([0]), take_len=np.array([frames]), source=np.array("own"),
+        take_fps=np.array([10.0]), take_start=np.array([0]), take_len=np.array([frames]),
+        source=np.array("own"),
     )  # fmt: skip

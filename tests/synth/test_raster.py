@@ -52,7 +52,12 @@ def test_a_face_that_reaches_behind_the_camera_is_left_out():
 
 def test_compiled_projection_agrees_with_the_camera():
     camera = Camera.looking(
-        position=np.array([0.3, 1.4, 2.0]), yaw_rad=0.4, pitch_rad=-0.2, roll_rad=0.1, focal=300.0, size=(240, 320)
+        position=np.array([0.3, 1.4, 2.0]),
+        yaw_rad=0.4,
+        pitch_rad=-0.2,
+        roll_rad=0.1,
+        focal=300.0,
+        size=(240, 320),
     )
     points = np.random.default_rng(1).uniform(-1, 1, (50, 3)) + np.array([1.5, 1.0, -4.0])
 

@@ -35,7 +35,7 @@ def test_an_unknown_scene_is_refused_by_name():
 
 
 def test_a_missing_asset_folder_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match="asset folder .*nowhere does not exist"):
+    with pytest.raises(ConfigError, match=r"asset folder .*nowhere does not exist"):
         AssetFolder(tmp_path / "nowhere")
 
 
@@ -100,7 +100,7 @@ def test_a_wrong_place_for_the_body_is_a_clear_error(tmp_path):
 def test_background_folders_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         photo_files(tmp_path / "none")
-    with pytest.raises(ConfigError, match="holds no .jpg"):
+    with pytest.raises(ConfigError, match=r"holds no \.jpg"):
         photo_files(tmp_path)
 
 

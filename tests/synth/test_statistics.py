@@ -21,7 +21,12 @@ def file_of(*people):
     return {
         "images": [{"id": 1, "height": 400, "width": 600}],
         "annotations": [
-            {"image_id": 1, "keypoints": p.ravel().tolist(), "bbox": [p[:, 0].min(), 100, 50, 200], "iscrowd": 0}
+            {
+                "image_id": 1,
+                "keypoints": p.ravel().tolist(),
+                "bbox": [p[:, 0].min(), 100, 50, 200],
+                "iscrowd": 0,
+            }
             for p in people
         ],
     }

@@ -31,7 +31,9 @@ def test_textures_repeat_or_mirror():
     plain, mirrored = atlas.add(QUARTERS), atlas.add(QUARTERS, mirrored=True)
 
     np.testing.assert_allclose(look_up(atlas, plain, 0, 1.25, 0.75), look_up(atlas, plain, 0, 0.25, 0.75))
-    np.testing.assert_allclose(look_up(atlas, mirrored, 0, 1.25, 0.75), look_up(atlas, mirrored, 0, 0.75, 0.75))
+    np.testing.assert_allclose(
+        look_up(atlas, mirrored, 0, 1.25, 0.75), look_up(atlas, mirrored, 0, 0.75, 0.75)
+    )
 
 
 def test_higher_levels_are_means():

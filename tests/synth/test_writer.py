@@ -56,7 +56,9 @@ def test_a_killed_run_goes_on_without_a_lost_or_doubled_picture(library, config,
     untouched = (tmp_path / "shards" / "00000" / "000000.jpg").stat().st_mtime_ns
     seen = []
 
-    run_job(library, config, job_in(tmp_path, semantic=True, depth=True), progress=lambda *step: seen.append(step))
+    run_job(
+        library, config, job_in(tmp_path, semantic=True, depth=True), progress=lambda *step: seen.append(step)
+    )
 
     assert files(tmp_path) == files(dataset)
     assert (tmp_path / "shards" / "00000" / "000000.jpg").stat().st_mtime_ns == untouched
@@ -102,7 +104,9 @@ def test_our_own_reader_loads_the_file(dataset):
 
 def test_other_settings_are_refused_in_a_begun_folder(library, config, dataset):
     with pytest.raises(ConfigError, match="begun with shard_size = 3, but now it is 5"):
-        run_job(library, config, Job(out=dataset, count=COUNT, shard_size=5, seed=40, semantic=True, depth=True))
+        run_job(
+            library, config, Job(out=dataset, count=COUNT, shard_size=5, seed=40, semantic=True, depth=True)
+        )
 
 
 def test_a_longer_run_adds_to_what_is_there(library, config, dataset, tmp_path):
@@ -120,7 +124,9 @@ def test_clips_stay_whole_and_number_their_frames(library, config, tmp_path):
     run_job(library, config, Job(out=tmp_path, count=8, shard_size=6, clip_frames=4))
 
     data = json.loads((tmp_path / "person_keypoints_train.json").read_text())
-    assert [(image["clip_id"], image["frame"]) for image in data["images"]] == [(c, f) for c in (0, 1) for f in range(4)]
+    assert [(image["clip_id"], image["frame"]) for image in data["images"]] == [
+        (c, f) for c in (0, 1) for f in range(4)
+    ]
     assert {image["file_name"].split("/")[1] for image in data["images"][:4]} == {"00000"}
     assert all(isinstance(person["action"], str) for person in data["annotations"])
 
@@ -146,7 +152,7 @@ def test_a_full_disk_leaves_finished_shards_intact(library, config, tmp_path, mo
 def test_an_unwritable_place_is_a_clear_error(library, config, tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigError, match="cannot write to .*file.*give a folder"):
+    with pytest.raises(ConfigError, match=r"cannot write to .*file.*give a folder"):
         run_job(library, config, job_in(tmp_path / "file" / "out"))
 
 

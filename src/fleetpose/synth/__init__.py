@@ -1,1 +1,1 @@
-"""Synthetic people: labelled pictures of dressed, posed bodies, drawn on any processor without a graphics card."""
+"""Synthetic people: labelled pictures of dressed, posed bodies, drawn without a graphics card."""

@@ -13,14 +13,17 @@ from fleetpose.synth.pose import Pose, retarget
 
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
+    "left_ankle",
     "right_ankle", "head_top", "upper_neck", "neck", "pelvis",
 )  # fmt: skip
 EYE_FORWARD = 0.012  # metres from the eyeball's centre to its front
 # Spheres along bones for a body 1.7 m tall: bone, bone it leads to, shares along it, radius in metres.
 SPHERES = (
-    ("Hips", "LowerBack", (0.0, 0.7), 0.14), ("LowerBack", "Spine1", (0.5,), 0.14), ("Spine1", "Neck", (0.2, 0.7), 0.14),
-    ("Head", "Head", (0.0,), 0.11), ("Arm", "ForeArm", (0.2, 0.8), 0.05), ("ForeArm", "Hand", (0.3, 0.9), 0.045),
+    ("Hips", "LowerBack", (0.0, 0.7), 0.14), ("LowerBack", "Spine1", (0.5,), 0.14),
+    ("Spine1", "Neck", (0.2, 0.7), 0.14),
+    ("Head", "Head", (0.0,), 0.11), ("Arm", "ForeArm", (0.2, 0.8), 0.05),
+    ("ForeArm", "Hand", (0.3, 0.9), 0.045),
     ("UpLeg", "Leg", (0.15, 0.55, 0.95), 0.08), ("Leg", "Foot", (0.3, 0.65, 0.95), 0.06),
     ("Foot", "ToeBase", (0.3, 0.7, 1.2), 0.05),
 )  # fmt: skip

@@ -56,7 +56,7 @@ def aligning_rotation(source: Array, target: Array) -> Array:
 
 
 def twist_angle(rotation: Array, axis: Array) -> float:
-    """Angle in radians by which `rotation` `[3, 3]` turns about unit `axis` `[3]` (swing-twist decomposition)."""
+    """Angle in radians by which `rotation` `[3, 3]` turns about unit `axis` `[3]`."""
     w = np.sqrt(max(0.0, 1.0 + np.trace(rotation))) / 2
     vector = np.array(
         [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]

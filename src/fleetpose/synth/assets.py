@@ -1,4 +1,4 @@
-"""The asset folder: clothes, hair, textures, panoramas and poses, read in place and checked against its checksums."""
+"""The asset folder: clothes, textures, panoramas and poses, read in place and checked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class AssetFolder:
         self.checksums = read_checksums(root / CHECKSUMS)
 
     def verify(self) -> list[str]:
-        """Compare every listed file with its checksum; return a line for each one that differs or is missing."""
+        """Compare every listed file with its checksum and name those that differ or are missing."""
         problems = []
         for name, expected in self.checksums.items():
             path = self.root / name

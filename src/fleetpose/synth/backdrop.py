@@ -168,7 +168,7 @@ def ground_detail(
 
 @kernel
 def panorama_look(panorama: Panorama, direction: Array, point: Array, look: Array) -> bool:
-    """Direction `look` `[3]` of a ground `point` seen from the panorama's own place; False beyond its dome."""
+    """Direction `look` `[3]` of a ground `point` from the panorama's place → whether its ground is there."""
     flat = np.sqrt(point[0] * point[0] + point[2] * point[2])
     if flat < panorama.dome:
         look[0], look[1], look[2] = point[0], -panorama.height, point[2]
@@ -236,7 +236,7 @@ def panorama_pixel(
     view: View, panorama: Panorama, textures: Textures, lamp: Lamp, shadow: ShadowMap, contact: Contact,
     direction: Array, angle: float, point: Array, look: Array, texel: Array, out: Array,
 ) -> bool:  # fmt: skip
-    """Light `out` `[3]` of a panorama along a ray, its ground under people's shadows; True where that ground is."""
+    """Light `out` `[3]` of a panorama along a ray → whether that is its ground, which people darken."""
     if panorama.dome <= 0.0 or direction[1] > -1e-3:
         panorama_colour(panorama, direction, out)
         return False
@@ -259,7 +259,8 @@ def shade_backdrop(
 ) -> None:  # fmt: skip
     """Fill `colour` `[H, W, 3]` and `semantic` `[H, W]` where `face_id` is -1.
 
-    planes: `[P, PLANE_COLUMNS]`; what they leave open is the panorama. box: `[6]` room bounds, empty outdoors.
+    planes: `[P, PLANE_COLUMNS]`; what they leave open is the panorama. box: `[6]` room bounds, empty
+    outdoors.
     """
     height, width = face_id.shape
     texel, out, distance = np.empty(4), np.empty(3), np.empty(1)
@@ -275,12 +276,24 @@ def shade_backdrop(
                 for k in range(3):
                     point[k] = view.position[k] + distance[0] * direction[k]
                 slope = max(abs(direction[int(planes[hit, AXIS])]), 0.03)
-                plane_colour(planes[hit], point, box, distance[0] / (view.focal * slope), lamp, shadow, contact,
-                             textures, angle, texel, out)  # fmt: skip
+                plane_colour(
+                    planes[hit],
+                    point,
+                    box,
+                    distance[0] / (view.focal * slope),
+                    lamp,
+                    shadow,
+                    contact,
+                    textures,
+                    angle,
+                    texel,
+                    out,
+                )
                 semantic[y, x] = int(planes[hit, P_SEMANTIC])
             else:
-                is_ground = panorama_pixel(view, panorama, textures, lamp, shadow, contact, direction, angle,
-                                           point, look, texel, out)  # fmt: skip
+                is_ground = panorama_pixel(
+                    view, panorama, textures, lamp, shadow, contact, direction, angle, point, look, texel, out
+                )
                 semantic[y, x] = GROUND_CLASS * is_ground
             for c in range(3):
                 colour[y, x, c] = out[c]
@@ -290,7 +303,7 @@ def shade_backdrop(
 def darken_photo(
     face_id: Array, view: View, lamp: Lamp, shadow: ShadowMap, contact: Contact, colour: Array
 ) -> None:
-    """Lay shadow and contact on a photograph already in `colour`, as if its lower part were ground at y = 0."""
+    """Lay shadow and contact on a photograph in `colour`, as if its lower part were flat ground."""
     height, width = face_id.shape
     direction, point = np.empty(3), np.empty(3)
     for y in range(height):

@@ -143,7 +143,7 @@ def add_target(verts: Array, index: Array, delta: Array, weight: float) -> None:
 
 @kernel
 def skin(verts: Array, bind_bone: Array, bind_weight: Array, rotation: Array, shift: Array) -> Array:
-    """Linear-blend skinning: `verts` `[N, 3]`, bones `[N, 4]`, weights `[N, 4]`, `[J, 3, 3]`, `[J, 3]` → `[N, 3]`."""
+    """Blend bone motions: verts `[N, 3]`, bones and weights `[N, 4]`, `[J, 3, 3]`, `[J, 3]` → `[N, 3]`."""
     out = np.empty((verts.shape[0], 3), np.float32)
     for i in range(verts.shape[0]):
         x, y, z = verts[i, 0], verts[i, 1], verts[i, 2]

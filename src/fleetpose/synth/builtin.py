@@ -1,4 +1,4 @@
-"""A body made of capsules, for machines without the MakeHuman data: plain, but posed, dressed and labelled alike."""
+"""A body made of capsules, for machines without the MakeHuman data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from fleetpose.synth.arrays import Array
 from fleetpose.synth.body import SIDES, BodyModel, bone_parents
 
 SPINE_JOINTS = {
-    "Hips": (0.0, 0.0, 0.0), "LowerBack": (0.0, 0.1, 0.0), "Spine": (0.0, 0.2, 0.0), "Spine1": (0.0, 0.3, 0.0),
+    "Hips": (0.0, 0.0, 0.0), "LowerBack": (0.0, 0.1, 0.0), "Spine": (0.0, 0.2, 0.0),
+    "Spine1": (0.0, 0.3, 0.0),
     "Neck": (0.0, 0.49, 0.0), "Neck1": (0.0, 0.54, 0.01), "Head": (0.0, 0.6, 0.02),
 }  # fmt: skip
 LEFT_JOINTS = {
-    "Shoulder": (0.03, 0.45, 0.0), "Arm": (0.17, 0.45, 0.0), "ForeArm": (0.45, 0.45, 0.0), "Hand": (0.7, 0.45, 0.0),
-    "UpLeg": (0.1, -0.06, 0.0), "Leg": (0.1, -0.48, 0.0), "Foot": (0.1, -0.9, 0.0), "ToeBase": (0.1, -0.94, 0.14),
+    "Shoulder": (0.03, 0.45, 0.0), "Arm": (0.17, 0.45, 0.0), "ForeArm": (0.45, 0.45, 0.0),
+    "Hand": (0.7, 0.45, 0.0),
+    "UpLeg": (0.1, -0.06, 0.0), "Leg": (0.1, -0.48, 0.0), "Foot": (0.1, -0.9, 0.0),
+    "ToeBase": (0.1, -0.94, 0.14),
 }  # fmt: skip
 # Bone, end it reaches to, radius at start and end in metres.
 CAPSULES = (

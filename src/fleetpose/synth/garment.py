@@ -1,4 +1,4 @@
-"""Clothes: fitting authored items to a shaped body, and cutting new ones from the base mesh's helper shells."""
+"""Clothes: authored items fitted to a shaped body, and new ones cut from its helper shells."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class TopCut:
-    """A shirt's cut: sleeve on the arm scale (0.35 T-shirt, 2 long), hem on the trunk scale, neck depth in metres."""
+    """A shirt's cut: sleeve on the arm scale (0.35 T-shirt, 2 long), hem on the trunk scale, neck in m."""
 
     sleeve: float = 0.5
     hem: float = -0.05
@@ -42,7 +42,7 @@ class TopCut:
 
 @dataclass(frozen=True, slots=True)
 class LegCut:
-    """Trousers: length on the leg scale (0.9 shorts, 2 long), waist on the trunk scale, flare in metres at the hem."""
+    """Trousers: length on the leg scale (0.9 shorts, 2 long), waist on the trunk scale, flare in m."""
 
     length: float = 1.95
     waist: float = 0.22
@@ -91,7 +91,7 @@ def _leg_bones(side: str) -> list[list[str]]:
 def _measure_chain(
     out: Array, verts: Array, main: Array, joints: list[Array], bones: list[list[str]]
 ) -> None:
-    """Write the running number of joints passed, plus the share of the current bone, for vertices of `bones`."""
+    """Write the number of joints passed, plus the share of the current bone, for vertices of `bones`."""
     for k, names in enumerate(bones):
         chosen = np.isin(main, names)
         axis = joints[k + 1] - joints[k]
@@ -133,7 +133,7 @@ class CutShell:
 
 
 def cut_shell(faces: Array, field: Array) -> CutShell:
-    """Keep the part of triangles `faces` where the per-vertex `field` is positive, with a clean edge at zero."""
+    """Keep the part of triangles `faces` where per-vertex `field` is positive, cut cleanly at zero."""
     inside = field[faces] > 0
     count = inside.sum(axis=1)
     a = [faces[count == 3].reshape(-1, 3)]
@@ -202,7 +202,7 @@ def cut_weights(shell: CutShell, model: BodyModel) -> tuple[Array, Array]:
 def mix_weights(
     vertices: Array, shares: Array, bind_bone: Array, bind_weight: Array, bones: int
 ) -> tuple[Array, Array]:
-    """Mix skin weights of base `vertices` `[N, M]` by `shares` `[N, M]`; keep the four largest, which sum to 1."""
+    """Mix skin weights of base `vertices` `[N, M]` by `shares` `[N, M]`, keeping the four largest."""
     out_bone = np.zeros((vertices.shape[0], 4), np.uint8)
     out_weight = np.zeros((vertices.shape[0], 4), np.float32)
     total = np.zeros(bones, np.float32)

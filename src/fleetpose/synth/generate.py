@@ -39,7 +39,10 @@ MAX_LIFT = 1.2  # metres
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A labelled picture. image: `[H, W, 3]` RGB uint8. semantic: `[H, W]` uint8. depth: `[H, W]` uint16 mm."""
+    """A labelled picture.
+
+    image: `[H, W, 3]` RGB uint8. semantic: `[H, W]` uint8. depth: `[H, W]` uint16 mm.
+    """
 
     seed: int
     image: Array
@@ -138,7 +141,7 @@ def make_clip(
 
 
 def root_track(moving: list[Actor], motion: list[Pose], yaw_rad: float) -> Array:
-    """Shift `[T, 3]` in metres of each frame: the motion's path over the ground, and its flight if it has one."""
+    """Shift `[T, 3]` in metres of each frame: the motion's path over the ground and its flight."""
     scale = leg_length(moving[0])
     path = np.stack([pose.root for pose in motion]) * scale
     path = path @ axis_rotation(np.array([0.0, 1.0, 0.0]), yaw_rad).T

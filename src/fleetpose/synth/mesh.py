@@ -113,7 +113,9 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A piece of skinned mesh: verts `[N, 3]`, bind `[N, 4]`, faces `[F, 3]`, face_uv `[F, 3, 2]`, paint `[N]` 0..1.
+    """A piece of skinned mesh.
+
+    verts: `[N, 3]`. bind: `[N, 4]`. faces: `[F, 3]`. face_uv: `[F, 3, 2]`. paint: `[N]` 0..1.
 
     material: `[F]` index into `materials`. is_alpha: blended by its texture's alpha instead of drawn solid.
     """

@@ -32,7 +32,10 @@ SUIT_SHARE = 0.5  # outfits that are authored suits; the rest are cut from shell
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outfit:
-    """body_faces: `[F]` bool, body faces still drawn. body_material: `[F]`, skin classes first, then `painted`."""
+    """What a person wears.
+
+    body_faces: `[F]` bool, body faces still drawn. body_material: `[F]`, skin classes, then `painted`.
+    """
 
     name: str
     parts: list[Part]
@@ -149,7 +152,7 @@ def cut_outfit(
             "tights",
             leg_field(regions, legs),
             leg_offset(regions, legs),
-            replace(
+            material=replace(
                 draw_cloth(rng, library, plain=True),
                 semantic=Semantic.LOWER_CLOTHES,
                 colour=pick(rng, BOTTOMS),
@@ -161,7 +164,7 @@ def cut_outfit(
             "tights",
             top_field(regions, top),
             top_offset(regions, top),
-            replace(cloth, colour=dye),
+            material=replace(cloth, colour=dye),
         ),
     ]
     if kind == "skirt":
@@ -191,7 +194,7 @@ def draw_cloth(rng: np.random.Generator, library: Library, *, plain: bool = Fals
 
 
 def shell_part(
-    library: Library, rest: Array, shell: str, field: Array, offset: Array | float, material: Material
+    library: Library, rest: Array, shell: str, field: Array, offset: Array | float, *, material: Material
 ) -> Part:
     """Cut one of the body's shells along `field` and push it out by `offset`."""
     model = library.model
@@ -211,7 +214,7 @@ def draw_skirt(rng: np.random.Generator, library: Library, rest: Array, cloth: M
     hem = rng.uniform(bottom + 0.1, bottom + 0.62 * (top - bottom))
     colour = pick(rng, BOTTOMS) if rng.random() < 0.65 else cloth.colour
     material = replace(cloth, semantic=Semantic.LOWER_CLOTHES, colour=colour)
-    return shell_part(library, rest, "skirt", model.verts[:, 1] - hem, 0.006, material)
+    return shell_part(library, rest, "skirt", model.verts[:, 1] - hem, 0.006, material=material)
 
 
 def draw_shoes(

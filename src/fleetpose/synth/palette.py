@@ -75,7 +75,7 @@ def wrinkle_normals(rng: np.random.Generator, size: int = 256) -> Array:
 
 
 def cloth_patterns(rng: np.random.Generator, size: int = 128) -> list[Array]:
-    """Grey cloth textures `[size, size, 3]` uint8: plain weave, heather, stripes, checks; the plainest come first."""
+    """Grey cloth textures `[size, size, 3]` uint8, the plainest first: weaves, stripes, checks."""
     ys, xs = np.mgrid[:size, :size]
     weave = 6 * np.sin(xs * np.pi / 2) * np.sin(ys * np.pi / 2) + 4 * rng.normal(size=(size, size))
     heather = 7 * fractal_noise(rng, size, octaves=(32, 64)) + weave

@@ -1,4 +1,4 @@
-"""One dressed person in the rest pose: shape, skin, hair, clothes and shoes, drawn from a random generator."""
+"""One dressed person in the rest pose: shape, skin, hair, clothes and shoes, drawn at random."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleetpose.synth.arrays import Array
 from fleetpose.synth.body import BodyModel, Phenotype
 from fleetpose.synth.library import Library
 from fleetpose.synth.mesh import Material, Part, Semantic, SkinnedMesh, join_parts
-from fleetpose.synth.outfit import dress
+from fleetpose.synth.outfit import Outfit, dress
 from fleetpose.synth.palette import GREY_HAIR, HAIR, SKINS, pick
 from fleetpose.synth.texture import srgb_to_linear
 
@@ -93,16 +93,7 @@ def draw_person(rng: np.random.Generator, library: Library, *, adults_only: bool
         rng, library, rest, hair_colour, is_female=phenotype.female, has_hat=outfit.has_hat
     )
     parts = [
-        body_part(
-            library,
-            rest,
-            skin,
-            outfit.body_faces,
-            outfit.body_material,
-            hair_colour,
-            scalp,
-            painted=outfit.painted,
-        ),
+        body_part(library, rest, skin, outfit, hair=hair_colour, scalp=scalp),
         *outfit.parts,
         *hair,
         *face_parts(rng, library, rest, hair_colour, tone),
@@ -134,11 +125,16 @@ def draw_skin(rng: np.random.Generator, library: Library, phenotype: Phenotype) 
 
 
 def body_part(
-    library: Library, rest: Array, skin: Material, keep: Array, material: Array,
-    hair: tuple[float, float, float], scalp: float, *, painted: tuple[Material, ...],
-) -> Part:  # fmt: skip
-    """The body's visible skin, with hair colour painted on the scalp, and painted clothes where there is no mesh."""
-    model = library.model
+    library: Library,
+    rest: Array,
+    skin: Material,
+    outfit: Outfit,
+    *,
+    hair: tuple[float, float, float],
+    scalp: float,
+) -> Part:
+    """The body's visible skin, with hair painted on the scalp and clothes where there is no mesh."""
+    model, keep = library.model, outfit.body_faces
     paint = np.clip(library.scalp / 0.012 + 0.5, 0, 1) * scalp
     classes = (Semantic.HEAD, Semantic.ARMS, Semantic.LEGS, Semantic.TORSO)
     skins = tuple(
@@ -159,8 +155,8 @@ def body_part(
         bind_weight=model.bind_weight,
         faces=model.faces[keep],
         face_uv=model.face_uv[keep],
-        material=material[keep],
-        materials=(*skins, *painted),
+        material=outfit.body_material[keep],
+        materials=(*skins, *outfit.painted),
         paint=paint.astype(np.float32),
     )
 
@@ -226,8 +222,7 @@ def face_parts(
             parts.append(
                 _worn(
                     chosen.item.fit(rest),
-                    chosen.bind_bone,
-                    chosen.bind_weight,
+                    (chosen.bind_bone, chosen.bind_weight),
                     chosen.item.faces,
                     chosen.item.face_uv,
                     material,
@@ -240,24 +235,29 @@ def face_parts(
         material = Material(Semantic.HEAD, texture=number, specular=0.25, gloss=60.0, colour=(0.8, 0.8, 0.8))
         parts.append(
             _worn(
-                eye.item.fit(rest), eye.bind_bone, eye.bind_weight, eye.item.faces, eye.item.face_uv, material
+                eye.item.fit(rest),
+                (eye.bind_bone, eye.bind_weight),
+                eye.item.faces,
+                eye.item.face_uv,
+                material,
             )
         )
     elif len(model.eyes[0]):
         material = Material(Semantic.HEAD, colour=(0.25, 0.22, 0.2), specular=0.2, gloss=50.0)
-        parts.append(_worn(rest, model.bind_bone, model.bind_weight, model.eyes[0], model.eyes[1], material))
+        parts.append(
+            _worn(rest, (model.bind_bone, model.bind_weight), model.eyes[0], model.eyes[1], material)
+        )
     return parts
 
 
 def _worn(
-    verts: Array, bind_bone: Array, bind_weight: Array, faces: Array, face_uv: Array, material: Material,
+    verts: Array, bind: tuple[Array, Array], faces: Array, face_uv: Array, material: Material,
     *, is_alpha: bool = False,
 ) -> Part:  # fmt: skip
     """One part of a single material."""
     return Part(
         verts,
-        bind_bone,
-        bind_weight,
+        *bind,
         faces,
         face_uv,
         np.zeros(len(faces), np.int32),

@@ -91,7 +91,7 @@ def cylinder(
 
 
 def seat(rng: np.random.Generator, height: float, main: Material, frame: Material) -> list[Prop]:
-    """Something to sit on, its top at `height`, the sitter facing +z: a chair, a stool, a bench or a block."""
+    """Something to sit on, its top at `height`, for a sitter who faces +z."""
     kind = rng.choice(("chair", "stool", "bench", "block"), p=(0.45, 0.15, 0.2, 0.2))
     half = 0.22
     if kind == "stool":
@@ -107,10 +107,13 @@ def seat(rng: np.random.Generator, height: float, main: Material, frame: Materia
         half = rng.uniform(0.55, 0.95)
     parts = [box((-half, height - 0.05, -0.27), (half, height, 0.17), main)]
     for x in (-half + 0.03, half - 0.03):
-        for z in (-0.24, 0.14):
-            parts.append(box((x - 0.02, 0, z - 0.02), (x + 0.02, height - 0.05, z + 0.02), frame))
+        parts += [
+            box((x - 0.02, 0, z - 0.02), (x + 0.02, height - 0.05, z + 0.02), frame) for z in (-0.24, 0.14)
+        ]
     if kind == "chair" or rng.random() < 0.5:
         parts.append(box((-half, height + 0.12, -0.32), (half, height + rng.uniform(0.35, 0.5), -0.28), main))
-        for x in (-half + 0.03, half - 0.03):
-            parts.append(box((x - 0.02, height - 0.05, -0.31), (x + 0.02, height + 0.3, -0.28), frame))
+        parts += [
+            box((x - 0.02, height - 0.05, -0.31), (x + 0.02, height + 0.3, -0.28), frame)
+            for x in (-half + 0.03, half - 0.03)
+        ]
     return parts

@@ -18,7 +18,7 @@ class View(NamedTuple):
 
 
 class Lamp(NamedTuple):
-    """A light: soft part `[9, 3]`, direction `[3]` and colour `[3]` of the sun, its penumbra and ground share."""
+    """A light: soft part `[9, 3]`, sun direction and colour `[3]`, penumbra, and share on the ground."""
 
     harmonics: Array
     sun: Array

@@ -151,7 +151,7 @@ def render(library: Library, shot: Shot, *, supersample: float) -> Frame:
     if shot.backdrop.photo is not None:
         draw_photo(shot, camera, face_id, shadow, colour)
     else:
-        draw_backdrop(shot, face_id, textures, shadow, colour, semantic)
+        draw_backdrop(shot, face_id, textures, shadow, colour=colour, semantic=semantic)
     openness = cv2.blur(ambient_occlusion(nearness, camera.focal, *camera.centre), (3, 3))
     shade_faces(face_id, openness, surfaces, textures, camera.position, lamp, shadow, colour)
     cover_face = np.full(camera.size, -1, np.int32)
@@ -181,7 +181,7 @@ def owners(world: World, face_id: Array) -> Array:
 
 
 def draw_backdrop(
-    shot: Shot, face_id: Array, textures: Textures, shadow: ShadowMap, colour: Array, semantic: Array
+    shot: Shot, face_id: Array, textures: Textures, shadow: ShadowMap, *, colour: Array, semantic: Array
 ) -> None:
     """Fill the pixels that no face covers.
 

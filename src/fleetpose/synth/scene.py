@@ -116,7 +116,7 @@ def photo_files(folder: Path) -> list[Path]:
 
 
 def photo_backdrop(rng: np.random.Generator, path: Path, size: tuple[int, int]) -> Backdrop:
-    """Stand in front of a photograph, cropped to the picture's shape, lit by its own upper and lower colours."""
+    """Stand in front of a photograph, cropped to the picture's shape and lit by its own colours."""
     data = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     if data is None:
         raise MediaError(f"background {path} is no readable picture; remove it from the folder")

@@ -1,5 +1,7 @@
 """From light to a JPEG-like picture: exposure, depth of field, motion blur, tone curve, noise."""
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ def develop(
     float,
     grain: Array, grain_x: int, grain_y: int, curve: Array,
 ) -> Array:  # fmt: skip
-    """Linear light `[H, W, 3]` → sRGB codes `[H, W, 3]` uint8 through exposure, grain and a film-like curve."""
+    """Linear light `[H, W, 3]` → sRGB codes uint8, through exposure, grain and a film-like curve."""
     height, width = colour.shape[0], colour.shape[1]
     out = np.empty((height, width, 3), np.uint8)
     last = curve.shape[0] - 1

@@ -177,7 +177,7 @@ def albedo(row: Array, texel: Array, linear: Array, paint: float, out: Array) ->
 
 @kernel
 def corner_weights(screen: Array, face: Array, x: float, y: float, out: Array) -> float:
-    """Perspective-correct weights `out` `[3]` of a face's corners at a pixel; returns twice its area in pixels.
+    """Perspective-correct weights `out` `[3]` of a face's corners at a pixel → twice its area in pixels.
 
     A weight is negative where the pixel lies outside the face.
     """
@@ -247,7 +247,7 @@ def interpolate(values: Array, face: Array, weights: Array, out: Array) -> None:
 
 @kernel
 def turn_to_viewer(point: Array, eye: Array, normal: Array, view: Array) -> None:
-    """Unit direction `view` `[3]` from `point` to `eye`; `normal` `[3]` becomes a unit vector on that side."""
+    """Unit direction `view` `[3]` from `point` to `eye`; `normal` is turned to that side."""
     for k in range(3):
         view[k] = eye[k] - point[k]
     normalise(view)
@@ -275,7 +275,7 @@ def lit_colour(
     lamp: Lamp,
     out: Array,
 ) -> None:
-    """Light leaving a surface `out` `[3]`: albedo `base`, unit `normal` and `view`, openness and sun share."""
+    """Light leaving a surface `out` `[3]`: `base` albedo, unit `normal` and `view`, open and sun shares."""
     soft, sun = row[SOFT], lamp.sun
     facing = normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2]
     # Wrapped diffuse: light bleeds past the terminator of soft materials.
@@ -303,7 +303,7 @@ def surface_maps(
     normal: Array,
     texel: Array,
 ) -> float:
-    """Look up a face's maps: colour codes into `texel` `[4]`, bumps into `normal`; returns the openness map."""
+    """Look up a face's maps: colour into `texel` `[4]`, bumps into `normal` → openness."""
     u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
     v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
     uv_area = double_area(uv)
@@ -414,13 +414,12 @@ def blend_face(
                 + weights[2] / screen[face[2], 2]
             )
             # Brows and lashes lie on the skin: let them win within 4 mm.
-            if nearness[y, x] > 0.0 and depth - 0.004 > 1.0 / nearness[y, x]:
-                continue
+            is_hidden = (depth - 0.004) * nearness[y, x] > 1.0
             u = weights[0] * uv[0, 0] + weights[1] * uv[1, 0] + weights[2] * uv[2, 0]
             v = weights[0] * uv[0, 1] + weights[1] * uv[1, 1] + weights[2] * uv[2, 1]
             sample(textures, number, level, u, v, texel)
             alpha = texel[3] / 255.0
-            if alpha < 0.03:
+            if is_hidden or alpha < 0.03:
                 continue
             interpolate(surfaces.verts, face, weights, point)
             interpolate(surfaces.normals, face, weights, normal)

@@ -111,15 +111,8 @@ def draw_shot(
     for number in range(draw_count(rng, config)):
         person = draw_person(rng, library, adults_only=config.adults_only)
         pose = library.poses.draw(rng, actions=config.actions)
-        yaw = draw_heading(rng)
-        placed = place(
-            rng,
-            camera,
-            backdrop,
-            actors,
-            depth,
-            pose_actor(library.model, person, pose, person_id=number, yaw_rad=yaw),
-        )
+        actor = pose_actor(library.model, person, pose, person_id=number, yaw_rad=draw_heading(rng))
+        placed = place(rng, camera, backdrop, actors, depth=depth, actor=actor)
         if placed is None:
             continue
         actors.append(placed)
@@ -133,7 +126,7 @@ def draw_shot(
 
 
 def fit_panorama(rng: np.random.Generator, backdrop: Backdrop, camera: Camera) -> Backdrop:
-    """Scale a panorama to the camera's height: seen from near its own, its ground shows without stretching."""
+    """Scale a panorama to the camera's height, from where its ground shows without stretching."""
     height = float(camera.position[1] * rng.uniform(0.85, 1.15))
     return replace(backdrop, panorama=backdrop.panorama._replace(height=height))
 
@@ -150,6 +143,7 @@ def place(
     camera: Camera,
     backdrop: Backdrop,
     others: Sequence[Actor],
+    *,
     depth: float,
     actor: Actor,
 ) -> Actor | None:
@@ -176,7 +170,7 @@ def random_spot(
 
 
 def is_in_view(camera: Camera, actor: Actor) -> bool:
-    """Tell whether enough of a person shows: not too near, not too small, a fair share of joints in the picture."""
+    """Tell whether enough of a person shows: not too near, not too small, enough joints inside."""
     seen = camera.project(actor.keypoints[:17])
     if seen[:, 2].min() < 0.45:
         return False

@@ -89,7 +89,7 @@ def _with_alpha(image: Array) -> Array:
 
 @kernel
 def sample(textures: Textures, number: int, level: int, u: float, v: float, out: Array) -> None:
-    """Bilinear look-up at (u, v), v upwards, repeated or mirrored outside 0..1; `out` `[4]` gets codes 0 to 255."""
+    """Bilinear look-up at (u, v), v upwards, repeated or mirrored; `out` `[4]` gets codes 0 to 255."""
     texels, table = textures.texels, textures.table
     offset, width, height = table[number, level, 0], table[number, level, 1], table[number, level, 2]
     v = 1.0 - v

@@ -96,7 +96,7 @@ def run_job(
     prepare_folder(library, config, job)
     missing = [shard for shard in job.shards() if not is_whole(job, shard)]
     done = job.count - sum(len(job.range_of(shard)) for shard in missing)
-    for shard in _make_shards(library, config, job, missing, photos, workers):
+    for shard in _make_shards(library, config, job, missing, photos=photos, workers=workers):
         done += len(job.range_of(shard))
         if progress is not None:
             progress(done, job.count)
@@ -104,7 +104,13 @@ def run_job(
 
 
 def _make_shards(
-    library: Library, config: SynthConfig, job: Job, missing: list[int], photos: Sequence[Path], workers: int
+    library: Library,
+    config: SynthConfig,
+    job: Job,
+    missing: list[int],
+    *,
+    photos: Sequence[Path],
+    workers: int,
 ) -> Iterator[int]:
     if workers == 1 or len(missing) <= 1:
         for shard in missing:
@@ -122,8 +128,8 @@ def _make_shards(
                 yield future.result()
         except BrokenProcessPool as error:
             raise PoseError(
-                "a worker died, perhaps for lack of memory; finished shards are kept: run the same command again, "
-                "with fewer --workers if it happens again"
+                "a worker died, perhaps for lack of memory; finished shards are kept: run the same command "
+                "again, with fewer --workers if need be"
             ) from error
         finally:
             for future in futures:
