@@ -5,7 +5,7 @@ Command: `fleetpose train first-weights --data DIR`, where DIR holds `lspet`, `l
 
 The papers train for hundreds of epochs on COCO from ImageNet weights; here there are neither. So the run
 begins with small scenes of one person, where an update costs a quarter, and ends with mosaics; and heatmaps
-are also compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind this.
+are also compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import yaml
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.description import InputDescription, ModelCard, ModelDescription
+from fleetpose.codecs.grouping import GroupingSettings
 from fleetpose.errors import ConfigError
 from fleetpose.export.onnx_file import export_onnx
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
@@ -27,6 +28,9 @@ from fleetpose.train.config import TrainConfig, ValidationSet
 
 logger = logging.getLogger(__name__)
 
+#: A lone peak is no person; fewer than this many found keypoints are taken for noise.
+MIN_KEYPOINTS = 3
+
 #: Stands in the card of a model that is not finished.
 UNKNOWN_CARD = ModelCard(
     licence="unknown", data=(), command="", commit="", hours=0.0, hardware="", metrics={}, params=0, macs=0
@@ -35,7 +39,11 @@ UNKNOWN_CARD = ModelCard(
 
 def describe(network: PoseNetwork, config: TrainConfig, *, name: str, card: ModelCard) -> ModelDescription:
     """Put into words what a trained network takes and gives."""
-    codec = AssociativeEmbeddingCodec(fields=network.fields, sigma_cells=config.loss.sigma_cells)
+    codec = AssociativeEmbeddingCodec(
+        fields=network.fields,
+        sigma_cells=config.loss.sigma_cells,
+        grouping=GroupingSettings(min_keypoints=MIN_KEYPOINTS),
+    )
     return ModelDescription(
         name=name,
         family=config.model.partition("-")[0],

@@ -11,7 +11,7 @@ from pathlib import Path
 from fleetpose.errors import CheckpointError, UnknownNameError
 
 #: What `fleetpose.load()` loads.
-DEFAULT_MODEL = "litepose-xs"
+DEFAULT_MODEL = "litepose-plain"
 FOLDER = Path(str(resources.files(__name__)))
 
 
