@@ -81,7 +81,7 @@ def test_the_suns_view_keeps_the_highest_surface():
     nearness = np.full((8, 8), -1e9, np.float32)
     screen = np.array([[0, 0, 1], [7, 0, 1], [0, 7, 1], [0, 0, 2], [7, 0, 2], [0, 7, 2]], np.float32)
 
-    rasterise_depth(screen, np.array([[3, 4, 5], [0, 1, 2]], np.int32), nearness)
+    rasterise_depth(screen, np.array([[3, 4, 5], [0, 1, 2]], np.int32), nearness, np.empty((8, 8), np.int32))
 
     assert nearness[1, 1] == 2
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fleetpose.synth.arrays import Array, kernel
+from fleetpose.synth.arrays import Array, drawing_kernel, kernel
 from fleetpose.synth.records import Contact, Lamp, Panorama, ShadowMap, Textures, View
 from fleetpose.synth.shade import irradiance, noise_angle, sun_visibility
 from fleetpose.synth.texture import LEVELS, sample
@@ -40,7 +40,7 @@ GROUND_CLASS = 20  # Semantic.GROUND, as a plain number for compiled code
 DETAIL_REACH = 14.0  # metres: farther away, a texture on the ground is finer than a pixel
 
 
-@kernel
+@drawing_kernel
 def fast_atan2(y: float, x: float) -> float:
     """Angle of (x, y) in radians, right to about 1e-5 (Abramowitz and Stegun 4.4.49)."""
     ax, ay = abs(x), abs(y)
@@ -54,7 +54,7 @@ def fast_atan2(y: float, x: float) -> float:
     return angle if y >= 0.0 else -angle
 
 
-@kernel
+@drawing_kernel
 def panorama_colour(panorama: Panorama, look: Array, out: Array) -> None:
     """Radiance `out` `[3]` of a panorama in direction `look` `[3]`, any length."""
     codes, radiance = panorama.codes, panorama.radiance
@@ -77,7 +77,7 @@ def panorama_colour(panorama: Panorama, look: Array, out: Array) -> None:
         out[c] = top * (1 - fy) + bottom * fy
 
 
-@kernel
+@drawing_kernel
 def contact_openness(contact: Contact, x: float, z: float) -> float:
     """Openness 0..1 of ground point (x, z) under all people."""
     maps, corners = contact.maps, contact.corners
@@ -112,7 +112,7 @@ def sphere_contact(spheres: Array, x0: float, z0: float) -> Array:
     return out
 
 
-@kernel
+@drawing_kernel
 def ray_direction(view: View, x: int, y: int, out: Array) -> None:
     """Unit direction `out` `[3]` through the centre of pixel (x, y)."""
     a, b = (x - view.cx) / view.focal, (y - view.cy) / view.focal
@@ -121,7 +121,7 @@ def ray_direction(view: View, x: int, y: int, out: Array) -> None:
         out[k] = (view.rotation[0, k] * a + view.rotation[1, k] * b + view.rotation[2, k]) * length
 
 
-@kernel
+@drawing_kernel
 def nearest_plane(planes: Array, eye: Array, direction: Array, out: Array) -> int:
     """First plane that a ray meets, -1 for none; `out` `[1]` gets the distance in metres."""
     best, hit = 1e9, -1
@@ -140,7 +140,7 @@ def nearest_plane(planes: Array, eye: Array, direction: Array, out: Array) -> in
     return hit
 
 
-@kernel
+@drawing_kernel
 def ground_light(point: Array, lamp: Lamp, shadow: ShadowMap, contact: Contact, angle: float) -> float:
     """Share of its own light that a ground which is lit already keeps under people's shadows."""
     visible = sun_visibility(shadow, lamp.softness, point, 0.02 + shadow.texel, angle)
@@ -148,7 +148,7 @@ def ground_light(point: Array, lamp: Lamp, shadow: ShadowMap, contact: Contact, 
     return lamp.ground_share * visible + (1.0 - lamp.ground_share) * openness
 
 
-@kernel
+@drawing_kernel
 def ground_detail(
     panorama: Panorama, textures: Textures, point: Array, footprint: float, texel: Array
 ) -> float:
@@ -166,7 +166,7 @@ def ground_detail(
     return float(1.0 - fade + fade * min((light + 0.01) / (panorama.detail_mean + 0.01), 2.5))
 
 
-@kernel
+@drawing_kernel
 def panorama_look(panorama: Panorama, direction: Array, point: Array, look: Array) -> bool:
     """Direction `look` `[3]` of a ground `point` from the panorama's place → whether its ground is there."""
     flat = np.sqrt(point[0] * point[0] + point[2] * point[2])
@@ -183,7 +183,7 @@ def panorama_look(panorama: Panorama, direction: Array, point: Array, look: Arra
     return False
 
 
-@kernel
+@drawing_kernel
 def plane_colour(
     row: Array, point: Array, box: Array, footprint: float, lamp: Lamp, shadow: ShadowMap, contact: Contact,
     textures: Textures, angle: float, texel: Array, out: Array,
@@ -218,7 +218,7 @@ def plane_colour(
         out[c] *= soft + lamp.sun_colour[c] * max(facing, 0.0) * visible
 
 
-@kernel
+@drawing_kernel
 def corner_openness(point: Array, box: Array, axis: int) -> float:
     """How much a room's corners darken a wall at `point`; `box` `[6]` is x0 x1 y0 y1 z0 z1, or empty."""
     if box[0] >= box[1]:
@@ -231,7 +231,7 @@ def corner_openness(point: Array, box: Array, axis: int) -> float:
     return openness
 
 
-@kernel
+@drawing_kernel
 def panorama_pixel(
     view: View, panorama: Panorama, textures: Textures, lamp: Lamp, shadow: ShadowMap, contact: Contact,
     direction: Array, angle: float, point: Array, look: Array, texel: Array, out: Array,
@@ -252,10 +252,10 @@ def panorama_pixel(
     return is_ground
 
 
-@kernel
+@drawing_kernel
 def shade_backdrop(
     face_id: Array, view: View, planes: Array, box: Array, panorama: Panorama, textures: Textures, lamp: Lamp,
-    shadow: ShadowMap, contact: Contact, colour: Array, semantic: Array,
+    shadow: ShadowMap, contact: Contact, colour: Array, semantic: Array, room: Array,
 ) -> None:  # fmt: skip
     """Fill `colour` `[H, W, 3]` and `semantic` `[H, W]` where `face_id` is -1.
 
@@ -263,8 +263,7 @@ def shade_backdrop(
     outdoors.
     """
     height, width = face_id.shape
-    texel, out, distance = np.empty(4), np.empty(3), np.empty(1)
-    direction, point, look = np.empty(3), np.empty(3), np.empty(3)
+    texel, out, distance, direction, point, look = room[0], room[1], room[2], room[3], room[4], room[5]
     for y in range(height):
         for x in range(width):
             if face_id[y, x] >= 0:
@@ -299,13 +298,13 @@ def shade_backdrop(
                 colour[y, x, c] = out[c]
 
 
-@kernel
+@drawing_kernel
 def darken_photo(
-    face_id: Array, view: View, lamp: Lamp, shadow: ShadowMap, contact: Contact, colour: Array
+    face_id: Array, view: View, lamp: Lamp, shadow: ShadowMap, contact: Contact, colour: Array, room: Array
 ) -> None:
     """Lay shadow and contact on a photograph in `colour`, as if its lower part were flat ground."""
     height, width = face_id.shape
-    direction, point = np.empty(3), np.empty(3)
+    direction, point = room[0], room[1]
     for y in range(height):
         for x in range(width):
             if face_id[y, x] >= 0:

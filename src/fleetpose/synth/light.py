@@ -123,7 +123,7 @@ def cast_shadows(verts: Array, faces: Array, light: Light) -> ShadowMap:
     shift = np.array([4 - low[0] / texel, 4 - low[1] / texel, 0.0])
     nearness = np.full((SHADOW_PIXELS, SHADOW_PIXELS), -1e9, np.float32)
     screen = (verts @ matrix.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
-    rasterise_depth(screen, faces, nearness)
+    rasterise_depth(screen, faces, nearness, np.empty(nearness.shape, np.int32))
     blocks = SHADOW_PIXELS // COARSE
     # Penumbras reach at most 24 pixels (see `sun_visibility`), so two blocks around are enough.
     coarse = nearness.reshape(blocks, COARSE, blocks, COARSE).max(axis=(1, 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fleetpose.synth.arrays import Array, kernel
+from fleetpose.synth.arrays import Array, drawing_kernel, kernel
 from fleetpose.synth.records import View
 
 NEAR = 0.15  # metres; faces that reach nearer than this are dropped
@@ -28,7 +28,7 @@ def project(verts: Array, view: View) -> Array:
     return out
 
 
-@kernel
+@drawing_kernel
 def rasterise(screen: Array, faces: Array, count: int, nearness: Array, face_id: Array) -> None:
     """Draw the first `count` faces `[F, 3]` of `screen` `[N, 3]` (x, y, nearness) where they are the nearest.
 
@@ -41,7 +41,7 @@ def rasterise(screen: Array, faces: Array, count: int, nearness: Array, face_id:
             draw_face(screen, face, f, nearness, face_id)
 
 
-@kernel
+@drawing_kernel
 def draw_face(screen: Array, face: Array, number: int, nearness: Array, face_id: Array) -> None:
     """Draw one face."""
     height, width = nearness.shape
@@ -77,10 +77,9 @@ def draw_face(screen: Array, face: Array, number: int, nearness: Array, face_id:
                     face_id[y, x] = number
 
 
-@kernel
-def rasterise_depth(screen: Array, faces: Array, nearness: Array) -> None:
-    """As `rasterise` for all faces, without numbers: the sun's view."""
-    unused = np.empty(nearness.shape, np.int32)
+@drawing_kernel
+def rasterise_depth(screen: Array, faces: Array, nearness: Array, unused: Array) -> None:
+    """As `rasterise` for all faces, with numbers that nobody needs: the sun's view."""
     for f in range(faces.shape[0]):
         draw_face(screen, faces[f], 0, nearness, unused)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fleetpose.synth.actor import Actor
-from fleetpose.synth.arrays import Array
+from fleetpose.synth.arrays import Array, scratch
 from fleetpose.synth.backdrop import CONTACT_CELL, CONTACT_CELLS, darken_photo, shade_backdrop, sphere_contact
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.library import Library
@@ -153,7 +153,7 @@ def render(library: Library, shot: Shot, *, supersample: float) -> Frame:
     else:
         draw_backdrop(shot, face_id, textures, shadow, colour=colour, semantic=semantic)
     openness = cv2.blur(ambient_occlusion(nearness, camera.focal, *camera.centre), (3, 3))
-    shade_faces(face_id, openness, surfaces, textures, camera.position, lamp, shadow, colour)
+    shade_faces(face_id, openness, surfaces, textures, camera.position, lamp, shadow, colour, scratch())
     cover_face = np.full(camera.size, -1, np.int32)
     blend_faces(
         blending_order(world, surfaces.screen),
@@ -166,6 +166,7 @@ def render(library: Library, shot: Shot, *, supersample: float) -> Frame:
         lamp,
         shadow,
         colour,
+        scratch(),
     )
     top = np.where(cover_face >= 0, cover_face, face_id)
     seen = top >= 0
@@ -206,6 +207,7 @@ def draw_backdrop(
         contact_maps(shot.actors),
         small,
         classes,
+        scratch(),
     )
     size = (face_id.shape[1], face_id.shape[0])
     colour[:] = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
@@ -217,7 +219,7 @@ def draw_photo(shot: Shot, camera: Camera, face_id: Array, shadow: ShadowMap, co
     size = (camera.size[1], camera.size[0])
     colour[:] = cv2.resize(shot.backdrop.photo, size, interpolation=cv2.INTER_LINEAR)
     lamp = shot.backdrop.light.lamp()
-    darken_photo(face_id, camera.view(), lamp, shadow, contact_maps(shot.actors), colour)
+    darken_photo(face_id, camera.view(), lamp, shadow, contact_maps(shot.actors), colour, scratch())
 
 
 def blending_order(world: World, screen: Array) -> Array:

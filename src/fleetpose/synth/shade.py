@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fleetpose.synth.arrays import Array, kernel
+from fleetpose.synth.arrays import Array, drawing_kernel, kernel
 from fleetpose.synth.mesh import (
     BLUE,
     BUMP,
@@ -34,7 +34,7 @@ AO_RADIUS = 0.22  # metres within which surfaces darken each other
 AO_SAMPLES = 8
 
 
-@kernel
+@drawing_kernel
 def noise_angle(x: int, y: int) -> float:
     """A repeatable angle per pixel, to turn sampling patterns by."""
     h = (x * 374761393 + y * 668265263) & 0xFFFFFF
@@ -42,7 +42,7 @@ def noise_angle(x: int, y: int) -> float:
     return float((h ^ (h >> 7)) % 1024) * (6.2831853 / 1024.0)
 
 
-@kernel
+@drawing_kernel
 def irradiance(harmonics: Array, x: float, y: float, z: float, channel: int) -> float:
     """Soft light / pi on a surface with unit normal (x, y, z)."""
     value = (
@@ -56,7 +56,7 @@ def irradiance(harmonics: Array, x: float, y: float, z: float, channel: int) -> 
     return float(max(value, 0.0))
 
 
-@kernel
+@drawing_kernel
 def sun_visibility(shadow: ShadowMap, softness: float, point: Array, bias: float, angle: float) -> float:
     """Share 0..1 of the sun that reaches world `point` `[3]`: nine turned taps of the shadow map."""
     height, width = shadow.nearness.shape
@@ -142,7 +142,7 @@ def ambient_occlusion(nearness: Array, focal: float, cx: float, cy: float) -> Ar
     return out
 
 
-@kernel
+@drawing_kernel
 def mip_level(table: Array, number: int, scale: float, uv_area: float, screen_area: float) -> int:
     """Level whose texels are about one pixel large."""
     texels = uv_area * scale * scale * table[number, 0, 1] * table[number, 0, 2]
@@ -151,7 +151,7 @@ def mip_level(table: Array, number: int, scale: float, uv_area: float, screen_ar
     return min(int(0.5 * np.log2(texels / max(screen_area, 1e-9)) + 0.35), LEVELS - 1)
 
 
-@kernel
+@drawing_kernel
 def albedo(row: Array, texel: Array, linear: Array, paint: float, out: Array) -> None:
     """Linear colour `out` `[3]` of a material `row` under texture codes `texel` `[4]`."""
     if row[TEXTURE] >= 0.0:
@@ -175,7 +175,7 @@ def albedo(row: Array, texel: Array, linear: Array, paint: float, out: Array) ->
         out[c] = min(out[c], 0.9)
 
 
-@kernel
+@drawing_kernel
 def corner_weights(screen: Array, face: Array, x: float, y: float, out: Array) -> float:
     """Perspective-correct weights `out` `[3]` of a face's corners at a pixel → twice its area in pixels.
 
@@ -202,7 +202,7 @@ def corner_weights(screen: Array, face: Array, x: float, y: float, out: Array) -
     return float(abs(area))
 
 
-@kernel
+@drawing_kernel
 def bump_normal(normal: Array, texel: Array, strength: float, corners: Array, uv: Array) -> None:
     """Tilt `normal` `[3]` in place by a normal map's code `texel` `[4]`, on a face of `corners` `[3, 3]`."""
     e1u, e1v = uv[1, 0] - uv[0, 0], uv[1, 1] - uv[0, 1]
@@ -212,21 +212,18 @@ def bump_normal(normal: Array, texel: Array, strength: float, corners: Array, uv
         return
     tu, tv = (texel[0] / 127.5 - 1.0) * strength, (texel[1] / 127.5 - 1.0) * strength
     lt, lb = 1e-12, 1e-12
-    t = np.empty(3)
-    s = np.empty(3)
     for k in range(3):
         e1, e2 = corners[1, k] - corners[0, k], corners[2, k] - corners[0, k]
-        t[k] = (e1 * e2v - e2 * e1v) / det
-        s[k] = (e2 * e1u - e1 * e2u) / det
-        lt += t[k] * t[k]
-        lb += s[k] * s[k]
-    lt, lb = 1.0 / np.sqrt(lt), 1.0 / np.sqrt(lb)
+        lt += ((e1 * e2v - e2 * e1v) / det) ** 2
+        lb += ((e2 * e1u - e1 * e2u) / det) ** 2
+    lt, lb = tu / np.sqrt(lt) / det, tv / np.sqrt(lb) / det
     for k in range(3):
-        normal[k] += tu * t[k] * lt + tv * s[k] * lb
+        e1, e2 = corners[1, k] - corners[0, k], corners[2, k] - corners[0, k]
+        normal[k] += (e1 * e2v - e2 * e1v) * lt + (e2 * e1u - e1 * e2u) * lb
     normalise(normal)
 
 
-@kernel
+@drawing_kernel
 def normalise(vector: Array) -> None:
     """Bring `vector` `[3]` to length 1, in place."""
     length = 1.0 / np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2 + 1e-18)
@@ -234,7 +231,7 @@ def normalise(vector: Array) -> None:
         vector[k] *= length
 
 
-@kernel
+@drawing_kernel
 def interpolate(values: Array, face: Array, weights: Array, out: Array) -> None:
     """Mix the vectors `[N, 3]` of a face's corners by `weights` `[3]` into `out` `[3]`."""
     for k in range(3):
@@ -245,7 +242,7 @@ def interpolate(values: Array, face: Array, weights: Array, out: Array) -> None:
         )
 
 
-@kernel
+@drawing_kernel
 def turn_to_viewer(point: Array, eye: Array, normal: Array, view: Array) -> None:
     """Unit direction `view` `[3]` from `point` to `eye`; `normal` is turned to that side."""
     for k in range(3):
@@ -257,14 +254,14 @@ def turn_to_viewer(point: Array, eye: Array, normal: Array, view: Array) -> None
             normal[k] = -normal[k]
 
 
-@kernel
+@drawing_kernel
 def double_area(uv: Array) -> float:
     """Twice the area of a triangle `[3, 2]`."""
     first = (uv[1, 0] - uv[0, 0]) * (uv[2, 1] - uv[0, 1])
     return float(abs(first - (uv[2, 0] - uv[0, 0]) * (uv[1, 1] - uv[0, 1])))
 
 
-@kernel
+@drawing_kernel
 def lit_colour(
     row: Array,
     base: Array,
@@ -292,7 +289,7 @@ def lit_colour(
         out[c] = base[c] * (ambient + direct * diffuse) + direct * 3.14159 * shine + ambient * rim
 
 
-@kernel
+@drawing_kernel
 def surface_maps(
     row: Array,
     uv: Array,
@@ -324,15 +321,23 @@ def surface_maps(
     return openness
 
 
-@kernel
+@drawing_kernel
 def shade_faces(
     face_id: Array, openness: Array, surfaces: Surfaces, textures: Textures, eye: Array, lamp: Lamp,
-    shadow: ShadowMap, colour: Array,
+    shadow: ShadowMap, colour: Array, room: Array,
 ) -> None:  # fmt: skip
     """Fill `colour` `[H, W, 3]` where `face_id` `[H, W]` is a face."""
     height, width = face_id.shape
-    weights, point, normal, view = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-    texel, base, out, corners = np.empty(4), np.empty(3), np.empty(3), np.empty((3, 3))
+    weights, point, normal, view, texel, base, out = (
+        room[0],
+        room[1],
+        room[2],
+        room[3],
+        room[4],
+        room[5],
+        room[6],
+    )
+    corners = room[7:10]
     sun = lamp.sun
     for y in range(height):
         for x in range(width):
@@ -343,7 +348,8 @@ def shade_faces(
             area = corner_weights(surfaces.screen, face, x, y, weights)
             row = surfaces.materials[surfaces.material[f]]
             for corner in range(3):
-                corners[corner] = surfaces.verts[face[corner]]
+                for k in range(3):
+                    corners[corner, k] = surfaces.verts[face[corner], k]
             interpolate(surfaces.verts, face, weights, point)
             interpolate(surfaces.normals, face, weights, normal)
             turn_to_viewer(point, eye, normal, view)
@@ -360,10 +366,10 @@ def shade_faces(
                 colour[y, x, k] = out[k]
 
 
-@kernel
+@drawing_kernel
 def blend_faces(
     order: Array, nearness: Array, cover: Array, cover_face: Array, surfaces: Surfaces, textures: Textures,
-    eye: Array, lamp: Lamp, shadow: ShadowMap, colour: Array,
+    eye: Array, lamp: Lamp, shadow: ShadowMap, colour: Array, room: Array,
 ) -> None:  # fmt: skip
     """Lay see-through faces, in the back-to-front `order`, over `colour`.
 
@@ -384,18 +390,40 @@ def blend_faces(
         y1 = min(int(np.floor(max(screen[a, 1], screen[b, 1], screen[c, 1]))), height - 1)
         if x0 <= x1 and y0 <= y1 and surfaces.materials[surfaces.material[f], TEXTURE] >= 0.0:
             blend_face(
-                f, x0, x1, y0, y1, nearness, cover, cover_face, surfaces, textures, eye, lamp, shadow, colour
+                f,
+                x0,
+                x1,
+                y0,
+                y1,
+                nearness,
+                cover,
+                cover_face,
+                surfaces,
+                textures,
+                eye,
+                lamp,
+                shadow,
+                colour,
+                room,
             )
 
 
-@kernel
+@drawing_kernel
 def blend_face(
     f: int, x0: int, x1: int, y0: int, y1: int, nearness: Array, cover: Array, cover_face: Array,
     surfaces: Surfaces, textures: Textures, eye: Array, lamp: Lamp, shadow: ShadowMap, colour: Array,
+    room: Array,
 ) -> None:  # fmt: skip
     """Lay one see-through face over the pixels of a box."""
-    weights, point, normal, view = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
-    texel, base, out = np.empty(4), np.empty(3), np.empty(3)
+    weights, point, normal, view, texel, base, out = (
+        room[0],
+        room[1],
+        room[2],
+        room[3],
+        room[4],
+        room[5],
+        room[6],
+    )
     face, uv, screen = surfaces.faces[f], surfaces.face_uv[f], surfaces.screen
     row = surfaces.materials[surfaces.material[f]]
     number = int(row[TEXTURE])
@@ -406,7 +434,7 @@ def blend_face(
     for y in range(y0, y1 + 1):
         for x in range(x0, x1 + 1):
             corner_weights(screen, face, x, y, weights)
-            if weights.min() < 0.0:
+            if min(weights[0], weights[1], weights[2]) < 0.0:
                 continue
             depth = (
                 weights[0] / screen[face[0], 2]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fleetpose.synth.arrays import Array, kernel
+from fleetpose.synth.arrays import Array, drawing_kernel
 from fleetpose.synth.records import Textures
 
 LEVELS = 8
@@ -87,7 +87,7 @@ def _with_alpha(image: Array) -> Array:
     return np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
 
 
-@kernel
+@drawing_kernel
 def sample(textures: Textures, number: int, level: int, u: float, v: float, out: Array) -> None:
     """Bilinear look-up at (u, v), v upwards, repeated or mirrored; `out` `[4]` gets codes 0 to 255."""
     texels, table = textures.texels, textures.table
