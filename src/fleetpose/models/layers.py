@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -124,25 +125,55 @@ def deconv2x(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with a residual connection (He et al., arXiv:1512.03385)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int | None = None, *, stride: int = 1) -> None:
         super().__init__()
-        self.first = ConvBN(conv2d(channels, channels, kernel=3), Activation.RELU)
-        self.second = ConvBN(conv2d(channels, channels, kernel=3))
+        out_channels = in_channels if out_channels is None else out_channels
+        self.first = ConvBN(conv2d(in_channels, out_channels, kernel=3, stride=stride), Activation.RELU)
+        self.second = ConvBN(conv2d(out_channels, out_channels, kernel=3))
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
         self.activation = Activation.RELU.module()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, H, W]` → the same shape."""
-        out: Tensor = self.activation(self.second(self.first(x)) + x)
+        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
+        out: Tensor = self.activation(self.second(self.first(x)) + self.shortcut(x))
         return out
+
+
+class Bottleneck(nn.Module):
+    """Narrow, 3 x 3, widen to four times the `width`, with a residual connection (arXiv:1512.03385)."""
+
+    expansion: ClassVar[int] = 4
+
+    def __init__(self, in_channels: int, width: int, *, stride: int = 1) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.first = ConvBN(conv2d(in_channels, width), Activation.RELU)
+        # The authors of the pose papers let the 3 x 3 convolution stride, not the first one as the paper does.
+        self.second = ConvBN(conv2d(width, width, kernel=3, stride=stride), Activation.RELU)
+        self.third = ConvBN(conv2d(width, out_channels))
+        self.shortcut = _shortcut(in_channels, out_channels, stride)
+        self.activation = Activation.RELU.module()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → `[B, 4 * width, H / stride, W / stride]`."""
+        out: Tensor = self.activation(self.third(self.second(self.first(x))) + self.shortcut(x))
+        return out
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """What is added to a residual block's output: its input, projected only if the shapes differ."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return ConvBN(conv2d(in_channels, out_channels, stride=stride))
 
 
 class HighResolutionModule(nn.Module):
     """Parallel branches, each half as fine as the one before, and their exchange (arXiv:1902.09212)."""
 
-    def __init__(self, *, widths: Sequence[int], blocks: int, outputs: int) -> None:
+    def __init__(self, *, widths: Sequence[int], blocks: Sequence[int], outputs: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths
+            _branch(width, count) for width, count in zip(widths, blocks, strict=True)
         )
         self.fuse = nn.ModuleList(
             nn.ModuleList(_exchange(widths, source, target) for source in range(len(widths)))
@@ -154,6 +185,13 @@ class HighResolutionModule(nn.Module):
         """Maps `[B, widths[i], h / 2**i, w / 2**i]`, finest first → the first `outputs` of them, fused."""
         refined = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
         return [self.activation(_sum_of_paths(paths, refined)) for paths in self.fuse]
+
+
+def _branch(width: int, blocks: int) -> nn.Sequential:
+    """Residual blocks; a branch without any keeps one convolution (gradual shrinking, arXiv:2205.01271)."""
+    if blocks == 0:
+        return nn.Sequential(ConvBN(conv2d(width, width, kernel=3), Activation.RELU6))
+    return nn.Sequential(*(BasicBlock(width) for _ in range(blocks)))
 
 
 def _exchange(widths: Sequence[int], source: int, target: int) -> nn.Module:
@@ -182,6 +220,30 @@ def _sum_of_paths(paths: nn.Module, branches: Sequence[Tensor]) -> Tensor:
     for term in rest:
         total = total + term
     return total
+
+
+class HigherResolutionHead(nn.Module):
+    """Heatmaps and tags at 1/4, and from both and the features finer heatmaps at 1/2 (arXiv:1908.10357)."""
+
+    def __init__(self, in_channels: int, *, channels: int, blocks: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.num_keypoints = num_keypoints
+        self.predict_quarter = conv2d(in_channels, 2 * num_keypoints, bias=True)
+        self.upsample = nn.Sequential(
+            ConvBN(deconv2x(in_channels + 2 * num_keypoints, channels), Activation.RELU),
+            *(BasicBlock(channels) for _ in range(blocks)),
+        )
+        self.predict_half = conv2d(channels, num_keypoints, bias=True)
+
+    def init_predictors(self) -> None:
+        """Initialise the last convolutions as `init_predictors` does."""
+        init_predictors(self.predict_quarter, self.predict_half)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[B, C, h, w]` → heatmaps and tags `[B, K, h, w]`, heatmaps `[B, K, 2 * h, 2 * w]`."""
+        maps = self.predict_quarter(features)
+        half = self.upsample(torch.cat([features, maps], dim=1))
+        return maps[:, : self.num_keypoints], maps[:, self.num_keypoints :], self.predict_half(half)
 
 
 def init_weights(model: nn.Module) -> None:
