@@ -148,7 +148,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         out_channels = width * self.expansion
         self.first = ConvBN(conv2d(in_channels, width), Activation.RELU)
-        # The authors of the pose papers let the 3 x 3 convolution stride, not the first one as the paper does.
+        # Published weights are of networks whose 3 x 3 convolution strides; the paper lets the first one.
         self.second = ConvBN(conv2d(width, width, kernel=3, stride=stride), Activation.RELU)
         self.third = ConvBN(conv2d(width, out_channels))
         self.shortcut = _shortcut(in_channels, out_channels, stride)
