@@ -37,6 +37,7 @@ PLANE_COLUMNS = 15
 CONTACT_CELL = 0.04  # metres per cell of a contact map
 CONTACT_CELLS = 64
 GROUND_CLASS = 20  # Semantic.GROUND, as a plain number for compiled code
+DETAIL_STRENGTH = 0.5
 DETAIL_REACH = 14.0  # metres: farther away, a texture on the ground is finer than a pixel
 
 
@@ -154,7 +155,7 @@ def ground_detail(
 ) -> float:
     """Factor of the fine texture over the panorama's own ground; `footprint` in metres per pixel."""
     flat = np.sqrt(point[0] * point[0] + point[2] * point[2])
-    fade = 0.8 * max(1.0 - flat / DETAIL_REACH, 0.0)
+    fade = DETAIL_STRENGTH * max(1.0 - flat / DETAIL_REACH, 0.0)
     if panorama.detail < 0 or fade == 0.0:
         return 1.0
     repeat = panorama.detail_repeat

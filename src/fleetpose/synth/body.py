@@ -72,7 +72,8 @@ class BodyModel:
         """Rest vertices `[V, 3]` of a person."""
         verts = self.verts.astype(np.float32, copy=True)
         known = {name: index for index, name in enumerate(self.target_names)}
-        for name, weight in macro_weights(phenotype).items() | phenotype.details.items():
+        # A dict, not a union of views: the order of a sum decides its last bits.
+        for name, weight in {**macro_weights(phenotype), **phenotype.details}.items():
             index = known.get(name)
             if index is not None and abs(weight) > 1e-4:
                 start, end = self.target_start[index], self.target_start[index + 1]

@@ -244,8 +244,8 @@ def body_classes(model: BodyModel, regions: Regions, *, modest: bool) -> Array:
     faces = model.faces
     vertex = np.where(regions.head, 0, np.where(regions.arm >= 0, 1, np.where(regions.leg >= 0, 2, 3)))
     if modest:
-        chest = top_field(regions, TopCut(sleeve=-0.2, hem=0.45, neck=0.09)) > 0
-        hips = leg_field(regions, LegCut(length=0.12, waist=0.2)) > 0
+        chest = top_field(regions, TopCut(sleeve=-0.2, hem=0.55, neck=0.09)) > 0
+        hips = leg_field(regions, LegCut(length=0.12, waist=0.1)) > 0
         vertex = np.where(chest & (regions.arm < 0), SKIN_CLASSES, vertex)
         vertex = np.where(hips, SKIN_CLASSES + 1, vertex)
     picked: Array = vertex[faces].max(axis=1)

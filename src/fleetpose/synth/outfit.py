@@ -65,11 +65,21 @@ def dress(rng: np.random.Generator, library: Library, rest: Array, *, is_female:
         hidden[suit.item.hides] = True
     else:
         name, parts, hidden = cut_outfit(rng, library, rest, is_female=is_female)
+    painted = matching(painted, parts)
     shoes, hides_feet = draw_shoes(rng, library, rest, painted[2])
     hidden |= hides_feet
     hat = draw_hat(rng, library, rest)
     keep = np.logical_not(hidden[library.model.faces].all(axis=1))
     return Outfit(name, [*parts, *shoes, *hat], keep, library.body_classes, painted, bool(hat))
+
+
+def matching(painted: tuple[Material, ...], parts: list[Part]) -> tuple[Material, ...]:
+    """Give painted cloth the colours of the garments over it, so that a gap looks like a layer below."""
+    worn = {material.semantic: material for part in parts for material in part.materials}
+    return tuple(
+        replace(cloth, colour=worn[cloth.semantic].colour) if cloth.semantic in worn else cloth
+        for cloth in painted
+    )
 
 
 def painted_outfit(library: Library, painted: tuple[Material, ...]) -> Outfit:
