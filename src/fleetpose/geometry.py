@@ -156,18 +156,25 @@ def warp(
 ) -> npt.NDArray[np.uint8]:
     """Draw `image` `[H, W]` or `[H, W, C]` moved by `affine` on a canvas of `size` (h, w).
 
-    A strong reduction is done in two steps, the first an area average, so that fine texture does not alias.
+    Before a strong reduction the image is halved, as often as need be, so that fine texture does not alias.
     """
     scale = affine_scale(affine)
-    if interpolation == cv2.INTER_LINEAR and scale < 0.5:
-        h, w = (max(1, round(side * 2 * scale)) for side in image.shape[:2])
-        reduction = scaling(w / image.shape[1], h / image.shape[0])
-        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        affine = compose(invert(reduction), affine)
+    while interpolation == cv2.INTER_LINEAR and scale < 0.5 and max(image.shape[:2]) > 1:
+        image = _halved(image)
+        affine, scale = compose(scaling(2.0, 2.0), affine), 2 * scale
     border = fill if isinstance(fill, tuple) else (fill, fill, fill)
     return np.asarray(
         cv2.warpAffine(image, affine, size[::-1], flags=interpolation, borderValue=border), dtype=image.dtype
     )
+
+
+def _halved(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Average 2 x 2 pixels into one; an odd last row or column is doubled first, so that none moves."""
+    h, w = image.shape[:2]
+    if h % 2 or w % 2:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, h % 2, 0, w % 2, cv2.BORDER_REPLICATE), image.dtype)
+    size = (image.shape[1] // 2, image.shape[0] // 2)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), image.dtype)
 
 
 def fit_canvas(

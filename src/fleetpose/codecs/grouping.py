@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
+from fleetpose.codecs.assignment import assign_greatest
 from fleetpose.codecs.peaks import Peaks, find_local_maxima, find_peaks, subcell_tops
 from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import pixels_to_cells
@@ -220,10 +220,7 @@ def assign(peaks: Peaks, peak_tags: Array, *, order: tuple[int, ...], settings: 
         distances = squared_distances(peak_tags[candidates], means)
         is_near = distances < settings.tag_threshold**2
         gains = np.where(is_near, settings.tag_threshold**2 - distances + peaks.score[candidates, None], 0.0)
-        rows, columns = linear_sum_assignment(gains, maximize=True)
-        is_match = is_near[rows, columns]
-        owners = np.full(len(candidates), -1)
-        owners[rows[is_match]] = columns[is_match]
+        owners = assign_greatest(gains)
         strangers = np.flatnonzero(owners < 0)[: most - people]
         owners[strangers] = people + np.arange(len(strangers))
         people += len(strangers)
