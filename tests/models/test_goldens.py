@@ -15,6 +15,16 @@ OFFICIAL_CHECKPOINTS = [
     ("efficienthrnet_H-2", "efficienthrnet-hm2", 17),
     ("efficienthrnet_H-3", "efficienthrnet-hm3", 17),
     ("efficienthrnet_H-4", "efficienthrnet-hm4", 17),
+    ("higherhrnet_w32", "higherhrnet-w32", 17),
+    ("higherhrnet_w48", "higherhrnet-w48", 17),
+    ("higherhrnet_w16_litepose", "higherhrnet-w16", 14),
+    ("higherhrnet_w24_litepose", "higherhrnet-w24", 14),
+    ("higherhrnet_shrink_C2", "higherhrnet-c2", 14),
+    ("higherhrnet_shrink_C3", "higherhrnet-c3", 14),
+    ("higherhrnet_shrink_C4", "higherhrnet-c4", 14),
+    ("hrnet_w32_256x192", "hrnet-w32", 17),
+    ("hrnet_w32_mpii", "hrnet-w32", 16),
+    ("hrnet_w48_256x192", "hrnet-w48", 17),
 ]
 
 
@@ -38,6 +48,10 @@ def test_official_checkpoint_entries_are_ours_by_other_names(official_shapes, of
         ("litepose_S_crowdpose", 1.0, "litepose-s", 14),
         ("efficienthrnet_H-2", 0.5, "efficienthrnet-hm2", 17),
         ("efficienthrnet_H0", 0.5, "efficienthrnet-h0", 17),
+        pytest.param("higherhrnet_w32", 0.5, "higherhrnet-w32", 17, marks=pytest.mark.slow),
+        ("higherhrnet_w16_litepose", 0.5, "higherhrnet-w16", 14),
+        ("higherhrnet_shrink_C3", 0.5, "higherhrnet-c3", 14),
+        pytest.param("hrnet_w32_256x192", 0.5, "hrnet-w32", 17, marks=pytest.mark.slow),
     ],
 )
 def test_outputs_equal_those_of_the_authors_code(golden, official, scale, name, num_keypoints):
@@ -45,7 +59,15 @@ def test_outputs_equal_those_of_the_authors_code(golden, official, scale, name, 
     network = load_official(run.state, name, num_keypoints=num_keypoints)
 
     with torch.no_grad():
-        heatmaps, tags, fine_heatmaps = (maps.numpy() for maps in network(run.images).values())
+        outputs = {key: maps.numpy() for key, maps in network(run.images).items()}
 
-    for ours, theirs in zip((np.hstack([heatmaps, tags]), fine_heatmaps), run.outputs, strict=True):
-        assert np.abs(ours - theirs).max() < 1e-4 * theirs.std()
+    ours = _in_the_authors_order(outputs)
+    for mine, theirs in zip(ours, run.outputs, strict=True):
+        assert np.abs(mine - theirs).max() < 1e-4 * theirs.std()
+
+
+def _in_the_authors_order(outputs):
+    """The authors stack the heatmaps and tags of one resolution."""
+    if "tags_s4" in outputs:
+        return np.hstack([outputs["heatmaps_s4"], outputs["tags_s4"]]), outputs["heatmaps_s2"]
+    return tuple(outputs.values())

@@ -93,8 +93,8 @@ def test_a_silent_basic_block_passes_its_input_on():
 def test_high_resolution_module_keeps_shapes_and_fuses_only_what_is_asked_for():
     branches = [torch.randn(1, width, 16 >> index, 8 >> index) for index, width in enumerate((3, 5, 7))]
 
-    every = HighResolutionModule(widths=(3, 5, 7), blocks=1, outputs=3)(branches)
-    finest = HighResolutionModule(widths=(3, 5, 7), blocks=1, outputs=1)(branches)
+    every = HighResolutionModule(widths=(3, 5, 7), blocks=(1, 1, 1), outputs=3)(branches)
+    finest = HighResolutionModule(widths=(3, 5, 7), blocks=(1, 1, 1), outputs=1)(branches)
 
     assert [x.shape for x in every] == [x.shape for x in branches]
     assert [x.shape for x in finest] == [branches[0].shape]
@@ -104,7 +104,7 @@ def test_high_resolution_module_keeps_shapes_and_fuses_only_what_is_asked_for():
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_every_branch_hears_every_other(source, target):
     torch.manual_seed(0)
-    module = HighResolutionModule(widths=(3, 5, 7), blocks=1, outputs=3).eval()
+    module = HighResolutionModule(widths=(3, 5, 7), blocks=(1, 1, 1), outputs=3).eval()
     init_weights(module)
     branches = [torch.rand(1, width, 16 >> index, 16 >> index) for index, width in enumerate((3, 5, 7))]
     changed = [x + 1 if index == source else x for index, x in enumerate(branches)]

@@ -32,7 +32,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import nn
 
 from fleetpose.codecs.fields import associative_embedding_fields
@@ -42,15 +41,13 @@ from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.efficientnet import EfficientNetBackbone, EfficientNetConfig
 from fleetpose.models.layers import (
     Activation,
-    BasicBlock,
     ConvBN,
+    HigherResolutionHead,
     HighResolutionModule,
     conv2d,
-    deconv2x,
-    init_predictors,
     init_weights,
 )
-from fleetpose.models.state_dicts import BASIC_BLOCK_NAMES, HIGH_RESOLUTION_NAMES, rename_keys
+from fleetpose.models.state_dicts import HIGH_RESOLUTION_NAMES, HIGHER_RESOLUTION_HEAD_NAMES, rename_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,7 +106,9 @@ class _Stage(nn.Module):
         self.exchanges = nn.Sequential(
             *(
                 HighResolutionModule(
-                    widths=widths, blocks=_BLOCKS, outputs=outputs if index == modules - 1 else len(widths)
+                    widths=widths,
+                    blocks=[_BLOCKS] * len(widths),
+                    outputs=outputs if index == modules - 1 else len(widths),
                 )
                 for index in range(modules)
             )
@@ -121,16 +120,11 @@ class _Stage(nn.Module):
         return fused
 
 
-class EfficientHRNet(PoseNetwork):
-    """Backbone, three high-resolution stages, maps at 1/4 (heatmaps and tags) and 1/2 (heatmaps)."""
+class EfficientHRNetTrunk(nn.Module):
+    """Backbone and three high-resolution stages; gives the finest branch, or as many as are asked for."""
 
-    size_multiple: ClassVar[int] = 32
-
-    def __init__(self, *, config: EfficientHRNetConfig, num_keypoints: int = 17) -> None:
+    def __init__(self, *, config: EfficientHRNetConfig, outputs: int = 1) -> None:
         super().__init__()
-        self.fields = associative_embedding_fields(num_keypoints)
-        self.input_size = config.input_size
-        self.num_keypoints = num_keypoints
         self.backbone = EfficientNetBackbone(config=config.backbone)
         taps = [tap.channels for tap in self.backbone.taps[1:]]  # the finest branch is at 1/4
         widths = config.widths
@@ -139,34 +133,48 @@ class EfficientHRNet(PoseNetwork):
                 in_channels=[*(taps[:1] if branches == 2 else widths[: branches - 1]), taps[branches - 1]],
                 widths=widths[:branches],
                 modules=modules,
-                outputs=1 if branches == len(widths) else branches,
+                outputs=outputs if branches == len(widths) else branches,
             )
             for branches, modules in enumerate(config.modules, start=2)
         )
-        width = widths[0]
-        self.predict_quarter = conv2d(width, 2 * num_keypoints, bias=True)
-        self.upsample = nn.Sequential(
-            ConvBN(deconv2x(width + 2 * num_keypoints, width), Activation.RELU),
-            *(BasicBlock(width) for _ in range(_BLOCKS)),
-        )
-        self.predict_half = conv2d(width, num_keypoints, bias=True)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `[B, 3, H, W]` → features `[B, widths[i], H / 4 / 2**i, W / 4 / 2**i]`, finest first."""
+        _, *taps = self.backbone(images)
+        branches: list[Tensor] = taps[:1]
+        for stage, tap in zip(self.stages, taps[1:], strict=True):
+            branches = stage([*branches, tap])
+        return branches
+
+
+def pose_head(config: EfficientHRNetConfig, num_keypoints: int) -> HigherResolutionHead:
+    """Build what turns the finest branch into heatmaps and tags."""
+    width = config.widths[0]
+    return HigherResolutionHead(width, channels=width, blocks=_BLOCKS, num_keypoints=num_keypoints)
+
+
+class EfficientHRNet(PoseNetwork):
+    """Trunk, and maps at 1/4 (heatmaps and tags) and 1/2 (heatmaps)."""
+
+    size_multiple: ClassVar[int] = 32
+
+    def __init__(self, *, config: EfficientHRNetConfig, num_keypoints: int = 17) -> None:
+        super().__init__()
+        self.fields = associative_embedding_fields(num_keypoints)
+        self.input_size = config.input_size
+        self.trunk = EfficientHRNetTrunk(config=config)
+        self.head = pose_head(config, num_keypoints)
         self.init_weights()
 
     def init_weights(self) -> None:
         """Draw new weights, for training from scratch."""
         init_weights(self)
-        init_predictors(self.predict_quarter, self.predict_half)
+        self.head.init_predictors()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images `[B, 3, H, W]` → heatmaps and tags `[B, K, H/4, W/4]`, heatmaps `[B, K, H/2, W/2]`."""
-        _, *taps = self.backbone(images)
-        branches = taps[:1]
-        for stage, tap in zip(self.stages, taps[1:], strict=True):
-            branches = stage([*branches, tap])
-        maps = self.predict_quarter(branches[0])
-        half = self.upsample(torch.cat([branches[0], maps], dim=1))
-        heatmaps, tags = maps[:, : self.num_keypoints], maps[:, self.num_keypoints :]
-        return self.named(heatmaps, tags, self.predict_half(half))
+        (finest,) = self.trunk(images)
+        return self.named(*self.head(finest))
 
 
 VARIANTS = {
@@ -193,29 +201,25 @@ def _stage_names(stage: int) -> Iterator[tuple[str, str]]:
     """Names in one of the three stages, which the authors count from 2 and its transitions from 1."""
     for branch in range(stage + 2):
         transition = rf"trans{stage + 1}_branch{branch + 1}"
-        yield rf"{transition}\.0\.", f"stages.{stage}.transitions.{branch}.conv."
-        yield rf"{transition}\.1\.", f"stages.{stage}.transitions.{branch}.norm."
+        yield rf"{transition}\.0\.", f"trunk.stages.{stage}.transitions.{branch}.conv."
+        yield rf"{transition}\.1\.", f"trunk.stages.{stage}.transitions.{branch}.norm."
     for old, new in HIGH_RESOLUTION_NAMES:
-        yield rf"stage{stage + 2}\.{old}", f"stages.{stage}.exchanges.{new}"
+        yield rf"stage{stage + 2}\.{old}", f"trunk.stages.{stage}.exchanges.{new}"
 
 
 # The authors' checkpoint entries, as regular expressions, and ours.
 _OFFICIAL_NAMES = (
-    (r"features\.0\.1\.", "backbone.stem.conv."),
-    (r"features\.0\.2\.", "backbone.stem.norm."),
+    (r"features\.0\.1\.", "trunk.backbone.stem.conv."),
+    (r"features\.0\.2\.", "trunk.backbone.stem.norm."),
     *_stage_names(0),
     *_stage_names(1),
     *_stage_names(2),
-    (r"final_layers\.0\.", "predict_quarter."),
-    (r"final_layers\.1\.", "predict_half."),
-    (r"deconv_layers\.0\.0\.0\.", "upsample.0.conv."),
-    (r"deconv_layers\.0\.0\.1\.", "upsample.0.norm."),
-    *((rf"deconv_layers\.0\.(\d+)\.0\.{old}", rf"upsample.\1.{new}") for old, new in BASIC_BLOCK_NAMES),
+    *HIGHER_RESOLUTION_HEAD_NAMES,
 )
 
 
 def _backbone_block_names(index: str, *, expanded: bool) -> Iterator[tuple[str, str]]:
-    old, new = rf"features\.{index}\.conv\.", f"backbone.blocks.{int(index) - 1}."
+    old, new = rf"features\.{index}\.conv\.", f"trunk.backbone.blocks.{int(index) - 1}."
     parts = ("expand", "depthwise") if expanded else ("depthwise",)
     for position, part in enumerate(parts):
         yield rf"{old}{position}\.1\.", f"{new}{part}.conv."

@@ -23,6 +23,7 @@ class Activation(str, Enum):
     RELU6 = "relu6"
     SWISH = "swish"
     HARDSWISH = "hardswish"
+    ESWISH = "eswish"
     NONE = "none"
 
     def module(self) -> nn.Module:
@@ -36,6 +37,8 @@ class Activation(str, Enum):
                 return nn.SiLU()
             case Activation.HARDSWISH:
                 return nn.Hardswish()
+            case Activation.ESWISH:
+                return ESwish()
             case Activation.NONE:
                 return nn.Identity()
 
@@ -50,11 +53,24 @@ def round_channels(channels: float, *, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-class SameConv2d(nn.Conv2d):
-    """Convolution padded by `kernel - stride` in all, the smaller half at the top and left.
+class ESwish(nn.Module):
+    """Swish times 1.25, which trains faster (Alcaide, arXiv:1801.07145)."""
 
-    For even input sizes this equals TensorFlow's "SAME" padding, which EfficientNets were trained with.
-    """
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return 1.25 * functional.silu(x)
+
+
+class Padding(str, Enum):
+    """How a strided convolution fills up the border of its input; with stride 1 all are alike."""
+
+    STATIC = "static"  # by kernel - stride in all, the smaller half at the top and left: EfficientHRNet
+    TENSORFLOW = "tensorflow"  # the same for even sizes, evenly for odd ones: TensorFlow's "SAME"
+    EVEN = "even"  # by half the kernel on all sides: torchvision
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution whose output has the size of its input divided by the stride."""
 
     def __init__(
         self,
@@ -65,24 +81,48 @@ class SameConv2d(nn.Conv2d):
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
+        padding: Padding = Padding.STATIC,
     ) -> None:
         before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
-        even = before == after
+        if padding is Padding.EVEN:
+            before = after = kernel // 2
+        is_even = before == after
         super().__init__(
             in_channels,
             out_channels,
             kernel,
             stride=stride,
-            padding=before if even else 0,
+            padding=before if is_even else 0,
             groups=groups,
             bias=bias,
         )
         # The convolution pads evenly by itself, at no cost; only a lopsided border needs a padded copy.
-        self.border = None if even else (before, after, before, after)
+        self.border = None if is_even else (before, after)
+        self.odd = 1 if padding is Padding.TENSORFLOW else 0  # more rows and columns before an odd size
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
-        return super().forward(x if self.border is None else functional.pad(x, self.border))
+        if self.border is not None:
+            before, after = self.border
+            top, left = (before + self.odd * (length % 2) for length in x.shape[2:])
+            x = functional.pad(x, (left, after, top, after))
+        return super().forward(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by what the whole image says about it (arXiv:1709.01507)."""
+
+    def __init__(self, channels: int, squeezed: int, activation: Activation) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.activation = activation.module()
+        self.restore = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → the same shape."""
+        pooled = functional.adaptive_avg_pool2d(x, 1)
+        gates = torch.sigmoid(self.restore(self.activation(self.reduce(pooled))))
+        return x * gates
 
 
 class ConvBN(nn.Module):
@@ -120,6 +160,17 @@ def conv2d(
 def deconv2x(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     """4 x 4 transposed convolution that doubles height and width."""
     return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+
+
+class BilinearUpscale(nn.ConvTranspose2d):
+    """Double height and width by bilinear interpolation, with zeros beyond the border; nothing is learned."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 4, stride=2, padding=1, groups=channels, bias=False)
+        del self.weight
+        line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        kernel = torch.outer(line, line).expand(channels, 1, 4, 4).clone()
+        self.register_buffer("weight", kernel, persistent=False)
 
 
 class BasicBlock(nn.Module):
