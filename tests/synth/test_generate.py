@@ -43,16 +43,17 @@ def test_pictures_have_the_size_asked_for_and_are_neither_black_nor_blank(pictur
         assert picture.image.std() > 8
 
 
-def test_visible_keypoints_lie_on_their_person(people):
-    on = [
-        person.mask[round(y), round(x)]
-        for person in people
-        for x, y, v in person.keypoints[:17]
-        if v == 2 and 1 <= x < 126 and 1 <= y < 94
-    ]
+def test_visible_keypoints_lie_on_their_person_or_next_to_it(people):
+    exact, near = [], []
+    for person in people:
+        for x, y in person.keypoints[:17][person.keypoints[:17, 2] == 2, :2].round().astype(int):
+            x, y = min(max(x, 0), 127), min(max(y, 0), 95)
+            exact.append(person.mask[y, x])
+            near.append(person.mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].any())
 
-    assert len(on) > 100
-    assert np.mean(on) > 0.95
+    assert len(exact) > 100
+    assert all(near)
+    assert np.mean(exact) > 0.9
 
 
 def test_keypoints_outside_the_picture_are_not_labelled(people):

@@ -47,7 +47,7 @@ class Look:
     panoramas: Words = ()
     occluders: float = 0.25
     adults_only: Flag = False
-    person_px: tuple[float, float] = (60.0, 620.0)
+    person_px: tuple[float, float] = (50.0, 1300.0)
     supersample: float = 1.5
     plain_sensor: Flag = False
 
@@ -150,8 +150,18 @@ def dataset(
 
     parts = parts or Parts()
     config = (look or Look()).to_config()
-    job = Job(out=out, count=count, seed=seed, shard_size=shard_size, clip_frames=clip_frames, fps=fps,
-              semantic=semantic, depth=depth, split=split, backgrounds=parts.backgrounds)  # fmt: skip
+    job = Job(
+        out=out,
+        count=count,
+        seed=seed,
+        shard_size=shard_size,
+        clip_frames=clip_frames,
+        fps=fps,
+        semantic=semantic,
+        depth=depth,
+        split=split,
+        backgrounds=parts.backgrounds,
+    )
     library = parts.open()
     with progress_bar("pictures") as progress:
         annotations = run_job(library, config, job, workers=workers, progress=progress)
@@ -161,9 +171,7 @@ def dataset(
 
 
 @synth.command
-def picture(
-    out: Path, /, *, seed: int = 0, look: Look | None = None, parts: Parts | None = None
-) -> int:
+def picture(out: Path, /, *, seed: int = 0, look: Look | None = None, parts: Parts | None = None) -> int:
     """Draw one picture into a file.
 
     Args:

@@ -32,7 +32,7 @@ class SynthConfig:
     occluders: float = 0.25
     adults_only: bool = False
     supersample: float = 1.5
-    person_px: tuple[float, float] = (55.0, 900.0)
+    person_px: tuple[float, float] = (50.0, 1300.0)
     plain_sensor: bool = False
 
     def __post_init__(self) -> None:

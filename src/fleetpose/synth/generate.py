@@ -15,7 +15,7 @@ from fleetpose.synth.label import PersonLabel, depth_picture, label_people, sema
 from fleetpose.synth.library import Library
 from fleetpose.synth.person import draw_person
 from fleetpose.synth.pose import Pose
-from fleetpose.synth.render import render
+from fleetpose.synth.render import Frame, render
 from fleetpose.synth.sensor import Sensor, draw_sensor, take_picture
 from fleetpose.synth.stage import (
     MAX_OVERLAP,
@@ -39,19 +39,25 @@ MAX_LIFT = 1.2  # metres
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A labelled picture.
-
-    image: `[H, W, 3]` RGB uint8. semantic: `[H, W]` uint8. depth: `[H, W]` uint16 mm.
-    """
+    """A labelled picture: image `[H, W, 3]` RGB uint8, its people, and what it was developed from."""
 
     seed: int
     image: Array
     people: list[PersonLabel]
-    semantic: Array
-    depth: Array
+    drawn: Frame
     scene: str
     quality: int
     frame: int = 0
+
+    @property
+    def semantic(self) -> Array:
+        """Classes `[H, W]` uint8 (see `fleetpose.synth.mesh.Semantic`)."""
+        return semantic_picture(self.drawn, self.image.shape[:2])
+
+    @property
+    def depth(self) -> Array:
+        """Depth `[H, W]` uint16 of people and things in millimetres, 0 for the backdrop."""
+        return depth_picture(self.drawn, self.image.shape[:2])
 
 
 def make_picture(library: Library, config: SynthConfig, seed: int, photos: Sequence[Path] = ()) -> Picture:
@@ -80,8 +86,7 @@ def develop_shot(
         seed=seed,
         image=take_picture(rng, drawn.colour, drawn.nearness, sensor, config.size),
         people=label_people(drawn, shot.actors, shot.camera),
-        semantic=semantic_picture(drawn, config.size),
-        depth=depth_picture(drawn, config.size),
+        drawn=drawn,
         scene=shot.backdrop.name,
         quality=sensor.quality,
         frame=frame,

@@ -71,7 +71,7 @@ def label_people(frame: Frame, actors: tuple[Actor, ...], camera: Camera) -> lis
             continue
         seen = camera.project(actor.keypoints)
         inside = is_inside(seen[:, :2], camera.size) & (seen[:, 2] > 0)
-        visible = inside & keypoint_visibility(frame, actor, number, camera)
+        visible = inside & keypoint_visibility(frame, actor, number, camera) & is_near(mask, seen)
         v = np.where(visible, 2, np.where(inside, 1, 0))
         labels.append(
             PersonLabel(
@@ -85,6 +85,16 @@ def label_people(frame: Frame, actors: tuple[Actor, ...], camera: Camera) -> lis
             )
         )
     return labels
+
+
+def is_near(mask: Array, points: Array) -> Array:
+    """Whether `mask` `[H, W]` holds a pixel next to each of `points` `[K, 2+]`, or the pixel itself → `[K]`."""
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    height, width = mask.shape
+    x = np.clip(np.rint(points[:, 0]), 0, width - 1).astype(int)
+    y = np.clip(np.rint(points[:, 1]), 0, height - 1).astype(int)
+    near: Array = grown[y, x] > 0
+    return near
 
 
 def picture_mask(owner: Array, number: int, size: tuple[int, int]) -> Array:

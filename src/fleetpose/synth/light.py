@@ -126,6 +126,7 @@ def cast_shadows(verts: Array, faces: Array, light: Light) -> ShadowMap:
     rasterise_depth(screen, faces, nearness, np.empty(nearness.shape, np.int32))
     blocks = SHADOW_PIXELS // COARSE
     # Penumbras reach at most 24 pixels (see `sun_visibility`), so two blocks around are enough.
-    coarse = nearness.reshape(blocks, COARSE, blocks, COARSE).max(axis=(1, 3))
+    rows = nearness.reshape(blocks, COARSE, SHADOW_PIXELS).max(axis=1)
+    coarse = rows.reshape(blocks, blocks, COARSE).max(axis=2)
     coarse = cv2.dilate(coarse, np.ones((5, 5), np.uint8))
     return ShadowMap(nearness, coarse, matrix, shift, texel)

@@ -47,7 +47,7 @@ class Outfit:
 
 def dress(rng: np.random.Generator, library: Library, rest: Array, *, is_female: bool) -> Outfit:
     """Draw an outfit for the shaped body `rest`; whatever it leaves open, chest and hips stay covered."""
-    painted = (
+    painted: tuple[Material, ...] = (
         Material(Semantic.UPPER_CLOTHES, colour=pick(rng, TOPS)),
         Material(Semantic.LOWER_CLOTHES, colour=pick(rng, BOTTOMS)),
         Material(Semantic.SHOES, colour=pick(rng, SHOES)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -65,14 +66,20 @@ def draw_phenotype(rng: np.random.Generator, model: BodyModel, *, adults_only: b
     )
 
 
+@cache
+def detail_names(target_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Targets that change a face or a trunk without making it odd."""
+    folders = (*FACE_FOLDERS, "torso", "stomach", "hip")
+    return tuple(
+        name
+        for name in target_names
+        if name.partition("/")[0] in folders and not any(word in name for word in ODD_DETAILS)
+    )
+
+
 def draw_details(rng: np.random.Generator, model: BodyModel) -> dict[str, float]:
     """Draw small changes of face and trunk, and an expression."""
-    names = [
-        name
-        for name in model.target_names
-        if name.partition("/")[0] in (*FACE_FOLDERS, "torso", "stomach", "hip")
-        and not any(word in name for word in ODD_DETAILS)
-    ]
+    names = detail_names(model.target_names)
     details = {}
     if names:
         chosen = rng.choice(len(names), size=16, replace=False)

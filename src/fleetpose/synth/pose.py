@@ -32,9 +32,9 @@ ARM_BONES = tuple(range(7, 15))
 # How often each tag is drawn: people in photographs mostly stand, walk and sit (a judgement, not a
 # measurement).
 TAG_WEIGHTS = {
-    "stand": 22.0, "walk": 20.0, "sit": 14.0, "gesture": 14.0, "run": 7.0, "sport": 6.0, "work": 5.0,
-    "crouch": 4.0,
-    "dance": 3.0, "jump": 3.0, "lie": 3.0, "fight": 3.0, "climb": 1.5, "crawl": 0.7, "other": 0.5,
+    "stand": 28.0, "walk": 17.0, "sit": 15.0, "gesture": 19.0, "run": 5.0, "sport": 4.0, "work": 5.0,
+    "crouch": 2.0,
+    "dance": 3.0, "jump": 2.0, "lie": 3.0, "fight": 2.0, "climb": 0.7, "crawl": 0.7, "other": 0.5,
 }  # fmt: skip
 # Takes that no photograph would show.
 IMPLAUSIBLE = (

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fleetpose.synth.actor import Actor
-from fleetpose.synth.arrays import Array, scratch
+from fleetpose.synth.arrays import Array, drawing_kernel, scratch
 from fleetpose.synth.backdrop import CONTACT_CELL, CONTACT_CELLS, darken_photo, shade_backdrop, sphere_contact
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.library import Library
@@ -168,17 +168,27 @@ def render(library: Library, shot: Shot, *, supersample: float) -> Frame:
         colour,
         scratch(),
     )
-    top = np.where(cover_face >= 0, cover_face, face_id)
-    seen = top >= 0
-    semantic[seen] = world.materials[world.material[top[seen]], SEMANTIC].astype(np.uint8)
-    return Frame(colour, nearness, owners(world, top), owners(world, face_id), semantic)
+    owner, bare_owner = np.empty(camera.size, np.int32), np.empty(camera.size, np.int32)
+    classes = world.materials[world.material, SEMANTIC].astype(np.uint8)
+    name_pixels(face_id, cover_face, world.owner, classes, owner, bare_owner, semantic)
+    return Frame(colour, nearness, owner, bare_owner, semantic)
 
 
-def owners(world: World, face_id: Array) -> Array:
-    """Actor `[H, W]` whose face is seen, -1 for things and for nothing."""
-    # A face number of -1 picks the row added at the end.
-    picked: Array = np.append(world.owner, NOBODY).astype(np.int32)[face_id]
-    return picked
+@drawing_kernel
+def name_pixels(  # noqa: PLR0917 - compiled functions take positional arguments only
+    face_id: Array, cover_face: Array, owner_of: Array, class_of: Array, owner: Array, bare_owner: Array,
+    semantic: Array,
+) -> None:  # fmt: skip
+    """Turn face numbers `[H, W]`, without and with see-through faces, into owners and classes."""
+    height, width = face_id.shape
+    for y in range(height):
+        for x in range(width):
+            solid = face_id[y, x]
+            top = cover_face[y, x] if cover_face[y, x] >= 0 else solid
+            bare_owner[y, x] = owner_of[solid] if solid >= 0 else -1
+            owner[y, x] = owner_of[top] if top >= 0 else -1
+            if top >= 0:
+                semantic[y, x] = class_of[top]
 
 
 def draw_backdrop(
