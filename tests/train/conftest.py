@@ -49,55 +49,51 @@ def train():
     return train_here
 
 
-class Act:
-    """Validation after every step, which does something at one of them."""
-
-    #: So often, in seconds, that every step is followed by one.
-    EVERY_S = 1e-9
-
-    def __init__(self, *, at_step, action):
-        self.steps = 0
-        self.at_step = at_step
-        self.action = action
-
-    def __call__(self, network):
-        self.steps += 1
-        if self.steps == self.at_step:
-            self.action()
-        return {"sum": float(sum(weight.double().sum() for weight in network.parameters()))}
-
-
 class KilledError(BaseException):
     """Ends a run as abruptly as a kill: nothing in the trainer catches it."""
 
 
-def _interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
+class Act:
+    """Validation, meant to follow every step, that does something after one of them."""
+
+    def __init__(self, step, action):
+        self.step = step
+        self.action = action
+        self.calls = 0
+
+    def __call__(self, network):
+        self.calls += 1
+        if self.calls == self.step:
+            self.action()
+        return {"sum": float(sum(weight.double().sum() for weight in network.parameters()))}
 
 
-def _kill():
-    raise KilledError
+class Acts:
+    """What may happen in the middle of a run."""
+
+    KilledError = KilledError
+
+    @staticmethod
+    def watch():
+        """Only look on."""
+        return Act(-1, None)
+
+    @staticmethod
+    def interrupt(step):
+        """Press Ctrl-C after so many steps."""
+        return Act(step, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    @staticmethod
+    def kill(step):
+        """End abruptly after so many steps."""
+
+        def kill():
+            raise KilledError
+
+        return Act(step, kill)
 
 
 @pytest.fixture(scope="session")
-def interrupted_at():
-    """Function → validation that presses Ctrl-C after a number of steps."""
-    return lambda step: Act(at_step=step, action=_interrupt)
-
-
-@pytest.fixture(scope="session")
-def killed_at():
-    """Function → validation that ends the run abruptly after a number of steps."""
-    return lambda step: Act(at_step=step, action=_kill)
-
-
-@pytest.fixture(scope="session")
-def watched():
-    """Function → validation that only watches."""
-    return lambda: Act(at_step=-1, action=_kill)
-
-
-@pytest.fixture(scope="session")
-def killed_error():
-    """What a run that was killed ends with."""
-    return KilledError
+def acts():
+    """Validations that do something to the run."""
+    return Acts

@@ -51,16 +51,16 @@ def test_two_pictures_are_learnt_by_heart(config, tiny, drawn, train, tmp_path):
     settings = replace(
         config,
         model="tiny",
-        phases=(Phase(size=(64, 64), batch=4, steps=220, scenes=tiny.CALM),),
-        optimiser=OptimiserSettings(lr=5e-3, warmup_steps=10, ema_decay=0.9),
-        loss=LossSettings(tags=0.02, foreground=10, location=0.01, sigma_cells=(1.5, 2.0)),
-        log_every_steps=20,
+        phases=(Phase(size=(64, 64), batch=4, steps=300, scenes=tiny.CALM),),
+        optimiser=OptimiserSettings(lr=8e-3, warmup_steps=10, ema_decay=0.9),
+        loss=LossSettings(tags=0.2, foreground=10),
+        log_every_steps=25,
     )
 
     train(settings, tmp_path)
 
     totals = [float(row["total"]) for row in rows_of(tmp_path / "train.csv")]
-    assert totals[-1] < totals[0] / 5
+    assert totals[-1] < totals[0] / 10
     network = tiny.TinyNetwork(3, dropout=0)
     network.load_state_dict(load_checkpoint(tmp_path / "last.pt")["ema"])
     codec = AssociativeEmbeddingCodec(fields=network.fields)
@@ -77,31 +77,27 @@ def test_two_pictures_are_learnt_by_heart(config, tiny, drawn, train, tmp_path):
 
 
 @pytest.mark.parametrize("step", [3, 6, 9], ids=["in the first phase", "between phases", "in the second"])
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
-    every_step, train, interrupted_at, watched, tmp_path, step
-):
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(every_step, train, acts, tmp_path, step):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(every_step, whole, validate=watched())
+    train(every_step, whole, validate=acts.watch())
 
-    stopped = train(every_step, parts, validate=interrupted_at(step))
-    finished = train(every_step, parts, validate=watched(), is_resumed=True)
+    stopped = train(every_step, parts, validate=acts.interrupt(step))
+    finished = train(every_step, parts, validate=acts.watch(), is_resumed=True)
 
     assert stopped.step == step
     assert finished.step == 11
     assert_same_run(whole, parts)
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    every_step, train, interrupted_at, killed_at, killed_error, watched, tmp_path
-):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(every_step, train, acts, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(every_step, whole, validate=watched())
-    stopped = train(every_step, parts, validate=interrupted_at(4))
-    with pytest.raises(killed_error):
-        train(every_step, parts, validate=killed_at(3), is_resumed=True)
+    train(every_step, whole, validate=acts.watch())
+    stopped = train(every_step, parts, validate=acts.interrupt(4))
+    with pytest.raises(acts.KilledError):
+        train(every_step, parts, validate=acts.kill(3), is_resumed=True)
 
     left = rows_of(parts / "train.csv")[-1]["step"]
-    train(every_step, parts, validate=watched(), is_resumed=True)
+    train(every_step, parts, validate=acts.watch(), is_resumed=True)
 
     assert stopped.step == 4
     assert left == "7"  # the kill left rows behind that the checkpoint knows nothing of
@@ -111,17 +107,17 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
 def test_loader_processes_draw_what_the_trainer_itself_would(config, train, tmp_path):
     train(config, tmp_path / "alone", validate=None)
 
-    train(replace(config, workers=2), tmp_path / "helped", validate=None)
+    train(replace(config, workers=1), tmp_path / "helped", validate=None)
 
     states = [load_checkpoint(tmp_path / name / "last.pt")["network"] for name in ("alone", "helped")]
     torch.testing.assert_close(*states, rtol=0, atol=0)
     assert multiprocessing.active_children() == []
 
 
-def test_ctrl_c_ends_loader_processes_and_gives_the_signal_back(every_step, train, interrupted_at, tmp_path):
+def test_ctrl_c_ends_loader_processes_and_gives_the_signal_back(every_step, train, acts, tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
-    progress = train(replace(every_step, workers=1), tmp_path, validate=interrupted_at(2))
+    progress = train(replace(every_step, workers=1), tmp_path, validate=acts.interrupt(2))
 
     assert progress.step == 2
     assert load_checkpoint(tmp_path / "last.pt")["progress"]["step"] == 2
@@ -148,18 +144,18 @@ def test_training_works_outside_the_main_thread(config, train, tmp_path):
     assert progress[0].step == 11
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(config, train, watched, tmp_path):
-    train(config, tmp_path, validate=watched())
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(config, train, acts, tmp_path):
+    train(config, tmp_path, validate=acts.watch())
     before = {name: (tmp_path / name).read_bytes() for name in ("train.csv", "validation.csv")}
 
-    progress = train(config, tmp_path, validate=watched(), is_resumed=True)
+    progress = train(config, tmp_path, validate=acts.watch(), is_resumed=True)
 
     assert progress.step == 11
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-def test_the_folder_tells_what_was_run(config, train, watched, tmp_path):
-    progress = train(config, tmp_path, validate=watched())
+def test_the_folder_tells_what_was_run(config, train, acts, tmp_path):
+    progress = train(config, tmp_path, validate=acts.watch())
 
     assert read_config(tmp_path / "config.yaml") == config
     steps = [row["step"] for row in rows_of(tmp_path / "train.csv")]
@@ -194,10 +190,10 @@ def test_what_the_run_is_given_stays_given(config, train, tmp_path):
     assert torch.backends.mkldnn.conv.fp32_precision == precision
 
 
-def test_the_averaged_network_lags_behind_and_is_what_gets_scored(every_step, train, watched, tmp_path):
+def test_the_averaged_network_lags_behind_and_is_what_gets_scored(every_step, train, acts, tmp_path):
     settings = replace(every_step, optimiser=OptimiserSettings(lr=1e-2, ema_decay=0.5))
 
-    train(settings, tmp_path, validate=watched())
+    train(settings, tmp_path, validate=acts.watch())
 
     state = load_checkpoint(tmp_path / "last.pt")
     scored = float(rows_of(tmp_path / "validation.csv")[-1]["sum"])
@@ -223,11 +219,11 @@ def test_a_run_can_start_from_the_averaged_weights_of_another(config, train, tmp
     torch.testing.assert_close(load_checkpoint(tmp_path / "second/last.pt")["network"], given)
 
 
-def test_a_resumed_run_needs_its_starting_weights_no_more(every_step, train, interrupted_at, tmp_path):
-    train(every_step, tmp_path / "first", validate=interrupted_at(1))
+def test_a_resumed_run_needs_its_starting_weights_no_more(every_step, train, acts, tmp_path):
+    train(every_step, tmp_path / "first", validate=acts.interrupt(1))
     init = tmp_path / "first/last.pt"
     settings = replace(every_step, init=init)
-    train(settings, tmp_path / "second", validate=interrupted_at(2))
+    train(settings, tmp_path / "second", validate=acts.interrupt(2))
     init.unlink()
 
     assert train(settings, tmp_path / "second", is_resumed=True).step == 11
@@ -248,8 +244,8 @@ def test_weights_of_another_network_are_refused_as_a_start(config, train, tmp_pa
         )
 
 
-def test_changed_settings_are_obeyed_and_recorded(every_step, train, interrupted_at, tmp_path, caplog):
-    train(every_step, tmp_path, validate=interrupted_at(3))
+def test_changed_settings_are_obeyed_and_recorded(every_step, train, acts, tmp_path, caplog):
+    train(every_step, tmp_path, validate=acts.interrupt(3))
     changed = replace(
         every_step,
         optimiser=replace(every_step.optimiser, lr=5e-4, weight_decay=0.5),
@@ -266,15 +262,13 @@ def test_changed_settings_are_obeyed_and_recorded(every_step, train, interrupted
     assert entry["phases.2.steps"] == [None, 1]
     assert "seed" not in entry
     assert "resumed at step 3 with optimiser.lr 0.0005, was 0.001" in caplog.text
-    decays = [
-        group["weight_decay"] for group in load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
-    ]
-    assert decays == [0.5, 0]
+    groups = load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0]
     assert read_config(tmp_path / "config.yaml") == changed
 
 
-def test_unchanged_settings_leave_no_record(every_step, train, interrupted_at, tmp_path, caplog):
-    train(every_step, tmp_path, validate=interrupted_at(3))
+def test_unchanged_settings_leave_no_record(every_step, train, acts, tmp_path, caplog):
+    train(every_step, tmp_path, validate=acts.interrupt(3))
     caplog.clear()
 
     train(every_step, tmp_path, is_resumed=True)
@@ -283,8 +277,8 @@ def test_unchanged_settings_leave_no_record(every_step, train, interrupted_at, t
     assert not caplog.records
 
 
-def test_another_network_cannot_take_up_a_run(every_step, train, interrupted_at, tmp_path):
-    train(every_step, tmp_path, validate=interrupted_at(1))
+def test_another_network_cannot_take_up_a_run(every_step, train, acts, tmp_path):
+    train(every_step, tmp_path, validate=acts.interrupt(1))
 
     with pytest.raises(CheckpointError, match="weights do not fit the model"):
         train(
@@ -294,8 +288,8 @@ def test_another_network_cannot_take_up_a_run(every_step, train, interrupted_at,
         )
 
 
-def test_checkpoints_of_the_first_version_can_be_resumed(every_step, train, interrupted_at, tmp_path):
-    train(every_step, tmp_path, validate=interrupted_at(2))
+def test_checkpoints_of_the_first_version_can_be_resumed(every_step, train, acts, tmp_path):
+    train(every_step, tmp_path, validate=acts.interrupt(2))
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     state["progress"]["best"] = {}
     state["rng"] = torch.get_rng_state()
@@ -328,8 +322,8 @@ def test_a_checkpoint_without_optimiser_cannot_be_resumed(config, train, tmp_pat
         train(config, tmp_path, is_resumed=True)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_is_named(every_step, train, interrupted_at, tmp_path):
-    train(every_step, tmp_path, validate=interrupted_at(2))
+def test_a_loss_that_is_no_number_stops_the_run_and_is_named(every_step, train, acts, tmp_path):
+    train(every_step, tmp_path, validate=acts.interrupt(2))
     before = (tmp_path / "last.pt").read_bytes()
     wild = replace(every_step, optimiser=OptimiserSettings(lr=1e30, warmup_steps=0))
 
@@ -348,13 +342,14 @@ def test_clipping_limits_what_one_step_does(config, train, tmp_path):
 
     train(replace(settings, optimiser=tiny_step), tmp_path)
 
-    # Adam's first step has the size of the rate whatever the gradient, unless that drowns in its epsilon (1e-8).
+    # Adam hides the size of a gradient in what it does, but its first moment holds a tenth of it.
     moments = load_checkpoint(tmp_path / "last.pt")["optimiser"]["state"]
     norm = math.sqrt(sum(float((state["exp_avg"] / 0.1).square().sum()) for state in moments.values()))
     assert norm <= 1.01e-12
 
 
-def test_missing_pictures_stop_a_run_before_it_begins(config, tiny, train, tmp_path):
+@pytest.mark.usefixtures("config")
+def test_missing_pictures_stop_a_run_before_it_begins(tiny, train, tmp_path):
     tiny.draw_data(tmp_path / "data")
     (tmp_path / "data/2.png").unlink()
     settings = replace(tiny.settings(tmp_path / "data"))
@@ -365,8 +360,9 @@ def test_missing_pictures_stop_a_run_before_it_begins(config, tiny, train, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("config")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named_in_one_line(config, tiny, train, tmp_path, workers):
+def test_a_broken_picture_is_named_in_one_line(tiny, train, tmp_path, workers):
     tiny.draw_data(tmp_path / "data")
     for number in (1, 2):
         (tmp_path / f"data/{number}.png").write_bytes(b"no picture")
@@ -377,10 +373,10 @@ def test_a_broken_picture_is_named_in_one_line(config, tiny, train, tmp_path, wo
 
 
 def test_a_size_that_the_network_cannot_take_is_refused(config, train, tmp_path):
-    with pytest.raises(ShapeError, match="input size must be"):
+    with pytest.raises(ShapeError, match=r"input size must be"):
         train(replace(config, phases=(Phase(size=(64, 66), batch=1, steps=1),)), tmp_path)
 
 
 def test_target_spreads_must_match_the_networks_heatmaps(config, train, tmp_path):
-    with pytest.raises(ConfigError, match="loss.sigma_cells must have 2 entries"):
+    with pytest.raises(ConfigError, match=r"loss\.sigma_cells must have 2 entries"):
         train(replace(config, loss=LossSettings(sigma_cells=(2.0,))), tmp_path)

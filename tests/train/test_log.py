@@ -1,8 +1,6 @@
-import cv2
-import numpy as np
 import pytest
 
-from fleetpose.train.log import Table, draw_curves
+from fleetpose.train.log import Table
 
 
 @pytest.fixture
@@ -54,23 +52,3 @@ def test_the_last_step_is_known_after_a_restart(path):
     table.add({"step": 7})
 
     assert Table(path, keep_up_to_step=9).last_step == 7
-
-
-def test_curves_show_every_column_but_those_of_the_clock(tmp_path, path):
-    table = Table(path, keep_up_to_step=0)
-    for step in range(1, 5000):
-        table.add({"step": step, "scenes": 2 * step, "seconds": 0.1 * step, "loss": 1 / step})
-    other = Table(tmp_path / "validation.csv", keep_up_to_step=0)
-    other.add({"step": 10, "seconds": 1.0, "coco/AP": 3.0})
-
-    draw_curves({"train": path, "validation": other.path}, tmp_path / "curves.png")
-
-    image = cv2.imread(str(tmp_path / "curves.png"))
-    assert image.shape[1] == 2 * 4 * 110  # two panels of four inches
-    assert np.ptp(image) == 255
-
-
-def test_without_rows_there_are_no_curves(tmp_path, path):
-    draw_curves({"train": path}, tmp_path / "curves.png")
-
-    assert not (tmp_path / "curves.png").exists()

@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--devices", type=int, default=1)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     from fleetpose.train.engine import train
 
     MODELS.update(FAMILIES)

@@ -26,7 +26,7 @@ from torch import Tensor
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.fields import FieldKind
 from fleetpose.data.scenes import SceneMaker
-from fleetpose.errors import CheckpointError, ConfigError, require
+from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
 from fleetpose.losses import associative_embedding_losses
 from fleetpose.models import PoseNetwork, build
@@ -35,7 +35,8 @@ from fleetpose.settings import to_plain
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings
-from fleetpose.train.log import Table, draw_curves
+from fleetpose.train.curves import draw_curves
+from fleetpose.train.log import Table
 from fleetpose.train.machine import machine_settings
 from fleetpose.train.optimisation import adamw, averaged_copy, learning_rate
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
@@ -189,7 +190,6 @@ class _Run:
         return [first.with_settings(phase.scenes) for phase in self.config.phases]
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
-        require("matplotlib", extra="train")  # for the curves: better missed now than at the end
         self.folder.mkdir(parents=True, exist_ok=True)
         plain = to_plain(self.config)
         (self.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
@@ -273,15 +273,13 @@ class _Run:
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop every process if a part of the loss of any one is no finite number."""
-        values = torch.stack([value.detach() for value in losses.values()])
-        is_broken = not bool(values.isfinite().all())
+        parts = {name: value.detach() for name, value in losses.items()}
+        is_broken = not bool(torch.stack(list(parts.values())).isfinite().all())
         if self.agree(is_broken):
-            broken = [name for name, value in losses.items() if not torch.isfinite(value)]
-            what = (
-                f"the loss part {broken[0]!r} became {float(losses[broken[0]])}"
-                if broken
-                else ("a part of the loss in another process became infinite or no number")
-            )
+            broken = [(name, float(value)) for name, value in parts.items() if not torch.isfinite(value)]
+            what = "a part of the loss in another process became infinite or no number"
+            if broken:
+                what = f"the loss part {broken[0][0]!r} became {broken[0][1]}"
             raise TrainingStoppedError(
                 f"{what} at step {self.progress.step}; lower optimiser.lr or set optimiser.clip_norm "
                 f"and resume from {self.folder / 'last.pt'}"
@@ -334,7 +332,8 @@ class _Run:
         if self.validation_table.last_step == self.progress.step:
             return
         network = self.averaged.module.eval()
-        scores = dict(validate(cast("PoseNetwork", network)))
+        with torch.no_grad():
+            scores = dict(validate(cast("PoseNetwork", network)))
         network.train()
         self.validation_table.add({"step": self.progress.step, "seconds": self.progress.seconds, **scores})
         logger.info("step %d  %s", self.progress.step, "  ".join(f"{k} {v:.2f}" for k, v in scores.items()))
