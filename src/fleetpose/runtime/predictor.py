@@ -14,7 +14,16 @@ import numpy.typing as npt
 from fleetpose.codecs.associative_embedding import CODEC_TYPE, AssociativeEmbeddingCodec
 from fleetpose.codecs.description import InputDescription, ModelDescription
 from fleetpose.errors import ConfigError, UnknownNameError
-from fleetpose.geometry import PADDING, Image, fit_canvas, invert, keypoint_boxes, transform_points, warp
+from fleetpose.geometry import (
+    PADDING,
+    Image,
+    fit_canvas,
+    invert,
+    is_inside,
+    keypoint_boxes,
+    transform_points,
+    warp,
+)
 from fleetpose.media.images import ColorOrder, as_rgb, read_image
 from fleetpose.media.video import Frame, one_source, open_video
 from fleetpose.results import PoseResult
@@ -234,9 +243,7 @@ def _codec(description: ModelDescription) -> Codec:
 
 def _is_on_picture(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """`[N]` True for people with a found keypoint on the picture of `size` (h, w), not on the padding."""
-    x, y, score = np.moveaxis(keypoints, -1, 0)
-    is_inside = (x >= -0.5) & (y >= -0.5) & (x <= size[1] - 0.5) & (y <= size[0] - 0.5)
-    return np.asarray((is_inside & (score > 0)).any(axis=1))
+    return np.asarray((is_inside(keypoints, size) & (keypoints[..., 2] > 0)).any(axis=1))
 
 
 def _clipped(keypoints: Array, size: tuple[int, int]) -> Array:
