@@ -46,8 +46,8 @@ def test_pictures_have_the_size_asked_for_and_are_neither_black_nor_blank(pictur
 def test_visible_keypoints_lie_on_their_person_or_next_to_it(people):
     exact, near = [], []
     for person in people:
-        for x, y in person.keypoints[:17][person.keypoints[:17, 2] == 2, :2].round().astype(int):
-            x, y = min(max(x, 0), 127), min(max(y, 0), 95)
+        visible = person.keypoints[:17][person.keypoints[:17, 2] == 2, :2].round().astype(int)
+        for x, y in np.clip(visible, 0, (127, 95)):
             exact.append(person.mask[y, x])
             near.append(person.mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].any())
 

@@ -71,9 +71,22 @@ def test_exposure_brings_dark_and_bright_scenes_together():
     rng = np.random.default_rng(0)
     scene = rng.uniform(0.2, 0.4, (64, 64, 3)).astype(np.float32)
 
-    dark, bright = (scene * factor * expose(scene * factor, Sensor()) for factor in (0.01, 30.0))
+    nobody = np.zeros((64, 64))
+
+    dark, bright = (scene * factor * expose(scene * factor, nobody, Sensor()) for factor in (0.01, 30.0))
 
     np.testing.assert_allclose(dark, bright, rtol=1e-3)
+
+
+def test_people_before_a_bright_window_are_exposed_for():
+    scene = np.full((64, 64, 3), 4.0, np.float32)
+    scene[20:60, 20:44] = 0.05
+    person = np.zeros((64, 64))
+    person[20:60, 20:44] = 0.3
+
+    metered, blind = expose(scene, person, Sensor()), expose(scene, 0 * person, Sensor())
+
+    assert metered > 2 * blind
 
 
 def test_a_blurred_background_does_not_touch_the_person_in_focus():

@@ -10,6 +10,7 @@ import numpy as np
 
 from fleetpose.synth.actor import Actor, overlap, pose_actor
 from fleetpose.synth.arrays import Array, axis_rotation
+from fleetpose.synth.camera import Camera
 from fleetpose.synth.config import SynthConfig
 from fleetpose.synth.label import PersonLabel, depth_picture, label_people, semantic_picture
 from fleetpose.synth.library import Library
@@ -99,6 +100,10 @@ class Performer:
 
     frames: list[Actor]
 
+    def stays_in_view(self, camera: Camera) -> bool:
+        """Tell whether the person shows at the start and half-way."""
+        return all(is_in_view(camera, self.frames[k]) for k in (0, len(self.frames) // 2))
+
     def clear_of(self, other: Performer) -> bool:
         """Tell whether the two never sink into each other; every fourth frame is looked at."""
         pairs = list(zip(self.frames, other.frames, strict=True))
@@ -130,7 +135,7 @@ def make_clip(
             placed = Performer(
                 [a.moved(spot[0] + t[0], spot[2] + t[2], y=t[1]) for a, t in zip(moving, track, strict=True)]
             )
-            if is_in_view(camera, placed.frames[0]) and all(placed.clear_of(other) for other in performers):
+            if placed.stays_in_view(camera) and all(placed.clear_of(other) for other in performers):
                 performers.append(placed)
                 break
     drift = rng.normal(0, 0.004 if rng.random() < 0.4 else 0.0, 2)

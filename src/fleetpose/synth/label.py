@@ -71,7 +71,8 @@ def label_people(frame: Frame, actors: tuple[Actor, ...], camera: Camera) -> lis
             continue
         seen = camera.project(actor.keypoints)
         inside = is_inside(seen[:, :2], camera.size) & (seen[:, 2] > 0)
-        visible = inside & keypoint_visibility(frame, actor, number, camera) & is_near(mask, seen)
+        visible = inside & is_near(mask, seen)
+        visible &= keypoint_visibility(frame, actor, number, camera)
         v = np.where(visible, 2, np.where(inside, 1, 0))
         labels.append(
             PersonLabel(
@@ -88,7 +89,7 @@ def label_people(frame: Frame, actors: tuple[Actor, ...], camera: Camera) -> lis
 
 
 def is_near(mask: Array, points: Array) -> Array:
-    """Whether `mask` `[H, W]` holds a pixel next to each of `points` `[K, 2+]`, or the pixel itself → `[K]`."""
+    """Whether `mask` `[H, W]` holds the pixel of each of `points` `[K, 2+]`, or one next to it → `[K]`."""
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
     height, width = mask.shape
     x = np.clip(np.rint(points[:, 0]), 0, width - 1).astype(int)

@@ -12,6 +12,7 @@ import numpy as np
 from fleetpose.synth.arrays import Array, kernel
 
 NOISE_TILE = 1024
+PEOPLE_STOPS = 0.25  # natural logarithm: dressed people reflect less than the middle grey of a scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,16 @@ def draw_sensor(rng: np.random.Generator, *, focus: float, size: int) -> Sensor:
     )
 
 
-def expose(colour: Array, sensor: Sensor) -> float:
-    """Gain that brings the picture's light to a middle grey, short of clipping more than a few per cent."""
-    small = colour[::4, ::4].mean(axis=2)
-    middle = float(np.exp(np.log(np.maximum(small, 1e-4)).mean()))
-    gain = sensor.exposure * (0.2 / max(middle, 1e-4)) ** sensor.auto
-    bright = float(np.quantile(small, 0.96))
-    return float(min(gain, 1.6 / max(bright, 1e-4)))
+def expose(colour: Array, nearness: Array, sensor: Sensor) -> float:
+    """Gain that brings people, and the scene around them, to a middle grey; windows and lamps may clip."""
+    small = np.maximum(colour[::4, ::4].mean(axis=2), 1e-4)
+    middle = float(np.log(small).mean())
+    people = small[nearness[::4, ::4] > 0]
+    if people.size > 0.01 * small.size:
+        middle = 0.5 * middle + 0.5 * float(np.log(people).mean() + PEOPLE_STOPS)
+    gain = sensor.exposure * (0.2 / np.exp(middle)) ** sensor.auto
+    bright = float(np.quantile(small, 0.92))
+    return float(min(gain, 2.5 / bright))
 
 
 @kernel
@@ -126,8 +130,8 @@ def take_picture(
     """Light `[S, S', 3]` and nearness at render resolution → RGB uint8 picture of `size` (H, W)."""
     height, width = size
     small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
+    near = cv2.resize(nearness, (width, height), interpolation=cv2.INTER_AREA)
     if sensor.defocus > 0:
-        near = cv2.resize(nearness, (width, height), interpolation=cv2.INTER_AREA)
         small = blur_by_depth(small, near, sensor)
     length = float(np.hypot(*sensor.shake))
     if length > 1:
@@ -135,7 +139,7 @@ def take_picture(
     grain_x, grain_y = (int(k) for k in rng.integers(0, NOISE_TILE, 2))
     return develop(
         small,
-        expose(small, sensor),
+        expose(small, near, sensor),
         np.array(sensor.white),
         sensor.contrast,
         sensor.saturation,

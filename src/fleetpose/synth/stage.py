@@ -67,7 +67,10 @@ def draw_camera(rng: np.random.Generator, backdrop: Backdrop, size: tuple[int, i
     elif unusual < 0.16:
         height = rng.uniform(0.35, 0.9)
     position = np.array([rng.normal(0, 0.4), height, rng.uniform(0.5, 2.0)])
-    if backdrop.is_indoor and backdrop.panorama.dome == 0:
+    if backdrop.panorama.dome > 0:
+        # A panorama is true only where it was taken: walls bend when seen from elsewhere.
+        position[[0, 2]] *= 0.25
+    elif backdrop.is_indoor:
         position[2] = rng.uniform(1.4, 2.2)
     roll = rng.normal(0, 0.03) if rng.random() < 0.85 else rng.normal(0, 0.15)
     # Look a little down from high up and up from low down, roughly at people's chests.
