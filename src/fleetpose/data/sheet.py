@@ -20,7 +20,8 @@ MAX_TILES = 400
 
 
 def draw_sheet(
-    annotations: Path, images: Path, *, skeleton: Skeleton, count: int = 24, columns: int = 6, tile: int = 320,
+    annotations: Path, images: Path, *, skeleton: Skeleton, count: int = 24, columns: int = 6, tile: int =
+    320,
     seed: int = 0,
 ) -> Image:  # fmt: skip
     """Draw a random sample of labelled pictures in one sheet `[rows * tile, columns * tile, 3]`.
@@ -55,9 +56,12 @@ def draw_tile(picture: Picture, skeleton: Skeleton, tile: int) -> Image:
     keypoints[..., 2] = np.minimum(keypoints[..., 2], 1)
     boxes = (picture.boxes.reshape(-1, 2, 2) + 0.5) * factor - 0.5
     result = PoseResult(
-        keypoints=keypoints.astype(np.float32), boxes=boxes.reshape(-1, 4).astype(np.float32),
-        scores=np.ones(len(keypoints), np.float32), image_size=(small.shape[0], small.shape[1]), skeleton=skeleton,
-    )  # fmt: skip
+        keypoints=keypoints.astype(np.float32),
+        boxes=boxes.reshape(-1, 4).astype(np.float32),
+        scores=np.ones(len(keypoints), np.float32),
+        image_size=(small.shape[0], small.shape[1]),
+        skeleton=skeleton,
+    )
     canvas = np.zeros((tile, tile, 3), np.uint8)
     canvas[: small.shape[0], : small.shape[1]] = draw_people(small, result, DrawSettings(has_boxes=True))
     return canvas
