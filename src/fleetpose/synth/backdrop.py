@@ -146,7 +146,9 @@ def ground_light(point: Array, lamp: Lamp, shadow: ShadowMap, contact: Contact, 
     """Share of its own light that a ground which is lit already keeps under people's shadows."""
     visible = sun_visibility(shadow, lamp.softness, point, 0.02 + shadow.texel, angle)
     openness = contact_openness(contact, point[0], point[2])
-    return lamp.ground_share * visible + (1.0 - lamp.ground_share) * openness
+    # Feet darken what they stand on even in the sun, which is no point.
+    direct = visible * (0.5 + 0.5 * openness)
+    return lamp.ground_share * direct + (1.0 - lamp.ground_share) * openness
 
 
 @drawing_kernel

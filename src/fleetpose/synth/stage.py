@@ -193,11 +193,13 @@ def seat_below(rng: np.random.Generator, library: Library, actor: Actor) -> list
 
 
 def is_sitting(actor: Actor) -> bool:
-    """Tell whether the thighs are nearer to level than to upright."""
+    """Tell whether the thighs are nearer to level than to upright, below an upright trunk."""
     hips, knees = actor.keypoints[[11, 12]], actor.keypoints[[13, 14]]
     thigh = knees - hips
     level = np.abs(thigh[:, 1]) / np.maximum(np.linalg.norm(thigh, axis=1), 1e-6)
-    return bool(level.max() < 0.75)
+    trunk = actor.keypoints[[5, 6]].mean(axis=0) - hips.mean(axis=0)
+    is_upright = trunk[1] > 0.6 * float(np.linalg.norm(trunk))
+    return bool(level.max() < 0.75 and is_upright)
 
 
 def occluder(
