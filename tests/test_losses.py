@@ -238,7 +238,7 @@ def test_heatmap_loss_equals_the_official_one(reference):
 
 def test_tag_loss_equals_the_official_one(reference):
     index, is_present = reference["joint_idx"].long().unbind(dim=-1)  # [B, N, K]
-    # The official tags lie in one row at any place, ours on the map of their keypoint: put person n in cell n.
+    # The official tags lie in a row, in any order, ours on the map of their keypoint: put person n in cell n.
     values = reference["tags"][:, :, 0].gather(1, index.flatten(1)).reshape(index.shape)
     tags = values.transpose(1, 2)[:, :, None]  # [B, K, 1, N]
     people = torch.arange(index.shape[1])[None, :, None]

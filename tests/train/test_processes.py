@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,34 +80,34 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(start, tmp_pat
 
 def test_a_signal_to_one_process_of_two_stops_both_after_saving(start, tmp_path):
     run = start(tmp_path / "run", "--devices", 2, "workers=1", "phases.0.steps=100000")
-    wait_until(lambda: (tmp_path / "run/train.csv").exists())
+    wait_until((tmp_path / "run/train.csv").exists)
 
     run.send_signal(signal.SIGTERM)
 
     assert run.wait(timeout=60) == 0, run.stderr.read()
     assert load_checkpoint(tmp_path / "run/last.pt")["progress"]["step"] > 0
-    wait_until(lambda: is_over(run.pid), seconds=15)
+    wait_until(partial(is_over, run.pid), seconds=15)
 
 
 def test_ctrl_c_in_a_terminal_reaches_all_processes_and_ends_them_after_saving(start, tmp_path):
     run = start(tmp_path / "run", "workers=1", "phases.0.steps=100000")
-    wait_until(lambda: (tmp_path / "run/train.csv").exists())
+    wait_until((tmp_path / "run/train.csv").exists)
 
     os.killpg(run.pid, signal.SIGINT)
 
     assert run.wait(timeout=60) == 0, run.stderr.read()
     assert load_checkpoint(tmp_path / "run/last.pt")["progress"]["step"] > 0
-    wait_until(lambda: is_over(run.pid), seconds=15)
+    wait_until(partial(is_over, run.pid), seconds=15)
 
 
 def test_a_killed_process_leaves_no_loader_behind_and_its_run_goes_on(start, tmp_path):
     long = ("workers=1", "phases.0.steps=100000", "checkpoint_every_s=0.2")
     run = start(tmp_path / "run", *long)
-    wait_until(lambda: (tmp_path / "run/last.pt").exists())
+    wait_until((tmp_path / "run/last.pt").exists)
 
     run.kill()
     run.wait()
-    wait_until(lambda: is_over(run.pid), seconds=30)
+    wait_until(partial(is_over, run.pid), seconds=30)
     step = load_checkpoint(tmp_path / "run/last.pt")["progress"]["step"]
     again = start(tmp_path / "run", "--resume", "workers=1", f"phases.0.steps={step + 5}", "phases.1.steps=1")
 
@@ -118,5 +119,5 @@ def test_a_loss_that_is_no_number_ends_both_of_two_processes(start, tmp_path):
     run = start(tmp_path / "run", "--devices", 2, "optimiser.lr=1.0e+30", "optimiser.warmup_steps=0")
 
     assert run.wait(timeout=120) != 0
-    wait_until(lambda: is_over(run.pid), seconds=30)
+    wait_until(partial(is_over, run.pid), seconds=30)
     assert "TrainingStoppedError" in run.stderr.read()

@@ -1,0 +1,137 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fleetpose.data.scenes import SceneSettings, Source
+from fleetpose.errors import ConfigError, UnknownNameError
+from fleetpose.recipes.first_weights import recipe
+from fleetpose.settings import from_plain, override, to_plain
+from fleetpose.train.config import (
+    LossSettings,
+    OptimiserSettings,
+    Phase,
+    TrainConfig,
+    changed_settings,
+    read_config,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def plan():
+    """Settings with something in every field."""
+    return replace(
+        recipe(Path("data")),
+        init=Path("earlier/last.pt"),
+        sources=(Source(images=Path("a b/images"), weight=0.25), Source(images=Path("c"), held_out_every=7)),
+        phases=(
+            Phase(size=(64, 96), batch=3, steps=5, scenes=SceneSettings(tiles=(0.1, 0.2, 0.7), shift=0.3)),
+        ),
+        loss=LossSettings(sigma_cells=(1.0, 2.5)),
+        optimiser=OptimiserSettings(lr=2e-3),
+        short_side=256,
+        seed=4,
+    )
+
+
+def test_settings_written_as_yaml_come_back_as_they_were(plan, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(to_plain(plan), sort_keys=False))
+
+    assert read_config(path) == plan
+
+
+def test_the_recipe_comes_back_too(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(to_plain(recipe(Path("data")))))
+
+    assert read_config(path) == recipe(Path("data"))
+
+
+def test_the_settings_in_the_documentation_are_valid():
+    (block,) = (text for text in _blocks("training.md", "yaml") if "phases" in text)
+
+    settings = from_plain(TrainConfig, yaml.safe_load(block))
+
+    assert settings.sources[1].is_single_person
+    assert settings.total_steps == 6000
+
+
+def _blocks(name, language):
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_a_misspelt_setting_is_refused_with_a_suggestion(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("{model: x, sources: [], phases: [], optimizer: {}}")
+
+    with pytest.raises(UnknownNameError, match="optimiser"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "42"])
+def test_a_file_that_holds_no_settings_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(ConfigError, match=r"config\.yaml") as caught:
+        read_config(path)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Phase(size=(0, 64), batch=1, steps=1), r"at least 1, got size \(0, 64\)"),
+        (lambda: Phase(size=(64, 64), batch=0, steps=1), "at least 1"),
+        (lambda: Phase(size=(64, 64), batch=1, steps=0), "at least 1"),
+        (lambda: OptimiserSettings(lr=0), r"optimiser\.lr must be above 0, got 0"),
+        (lambda: OptimiserSettings(warmup_steps=-1), r"optimiser\.warmup_steps must be at least 0"),
+        (lambda: OptimiserSettings(weight_decay=-1), r"optimiser\.weight_decay must be at least 0"),
+        (lambda: OptimiserSettings(clip_norm=-1), r"optimiser\.clip_norm must be at least 0"),
+        (lambda: OptimiserSettings(ema_decay=1), r"optimiser\.ema_decay must be from 0 to below 1"),
+        (lambda: LossSettings(tags=-1), "every weight of the loss must be at least 0"),
+        (lambda: LossSettings(sigma_cells=(2.0, 0.0)), r"loss\.sigma_cells must be above 0"),
+        (lambda: TrainConfig(model="x", sources=(), phases=()), "a run needs at least one phase"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["seed=-1", "threads=-1", "workers=-1", "log_every_steps=0"])
+def test_counts_cannot_be_negative(plan, name):
+    with pytest.raises(ConfigError, match=name.partition("=")[0]):
+        override(plan, [name])
+
+
+def test_changes_are_named_with_both_values(plan):
+    after = override(plan, ["optimiser.lr=0.5", "phases.0.scenes.zoom=[1, 2]"])
+
+    changes = changed_settings(to_plain(plan), after)
+
+    assert changes == {
+        "optimiser.lr": (2e-3, 0.5),
+        "phases.0.scenes.zoom.0": (0.75, 1.0),
+        "phases.0.scenes.zoom.1": (1.6, 2.0),
+    }
+
+
+def test_settings_that_an_earlier_version_did_not_know_have_not_changed(plan):
+    before = to_plain(plan)
+    del before["short_side"]
+
+    assert changed_settings(before, plan) == {}
+
+
+def test_settings_that_this_version_does_not_know_are_told(plan):
+    before = to_plain(plan) | {"magic": 3}
+
+    assert changed_settings(before, plan) == {"magic": (3, None)}
