@@ -10,6 +10,7 @@ import numpy as np
 from fleetpose.synth.actor import Actor
 from fleetpose.synth.arrays import Array, drawing_kernel, scratch
 from fleetpose.synth.backdrop import CONTACT_CELL, CONTACT_CELLS, darken_photo, shade_backdrop, sphere_contact
+from fleetpose.synth.blend import blend_faces
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.library import Library
 from fleetpose.synth.light import cast_shadows
@@ -17,7 +18,7 @@ from fleetpose.synth.mesh import COLUMNS, SEMANTIC
 from fleetpose.synth.props import Prop
 from fleetpose.synth.raster import no_depth, project, rasterise
 from fleetpose.synth.records import Contact, ShadowMap, Surfaces, Textures
-from fleetpose.synth.shade import ambient_occlusion, blend_faces, shade_faces
+from fleetpose.synth.shade import ambient_occlusion, shade_faces
 from fleetpose.synth.stage import Shot
 
 NOBODY = -1
