@@ -6,7 +6,7 @@ from fleetpose.errors import ConfigError, UnknownNameError, require
 
 require("torch", extra="train")  # first, so that whoever lacks it reads what to install
 
-from fleetpose.models import efficienthrnet, higherhrnet, hrnet, litepose  # noqa: E402
+from fleetpose.models import efficienthrnet, efficientpose, higherhrnet, hrnet, litepose  # noqa: E402
 from fleetpose.models.contract import Family, PoseNetwork  # noqa: E402
 
 __all__ = ["FAMILIES", "MODELS", "Family", "PoseNetwork", "build"]
@@ -21,6 +21,12 @@ FAMILIES = (
         variants=tuple(efficienthrnet.VARIANTS),
         build=efficienthrnet.efficienthrnet,
         convert_official_state_dict=efficienthrnet.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(efficientpose.VARIANTS),
+        build=efficientpose.efficientpose,
+        convert_official_state_dict=efficientpose.convert_official_state_dict,
+        build_published=efficientpose.efficientpose_for_inference,
     ),
     Family(
         variants=tuple(higherhrnet.VARIANTS),

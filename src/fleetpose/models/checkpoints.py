@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fleetpose.errors import CheckpointError, UnknownNameError
-from fleetpose.models import MODELS, build
+from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
+from fleetpose.models import MODELS, efficientnet
 
 if TYPE_CHECKING:
     from fleetpose.models.contract import PoseNetwork
+    from fleetpose.models.efficientnet import EfficientNet
 
 # Training scripts put the weights under one of these; wrappers for several devices or a loss add a prefix.
 _NESTS = ("state_dict", "model_state_dict", "model")
@@ -45,7 +49,8 @@ def load_official(
         num_keypoints: how many keypoints the checkpoint predicts.
 
     Returns:
-        The network, on the CPU, in evaluation mode.
+        The network, on the CPU, in evaluation mode. An EfficientPose lacks the heads that only serve
+        training, because its authors published no weights for them.
 
     Raises:
         UnknownNameError: there is no such variant.
@@ -53,11 +58,8 @@ def load_official(
     """
     if name not in MODELS:
         raise UnknownNameError("model", name, MODELS)
-    if isinstance(source, str | Path):
-        where, official = str(source), read_state_dict(source)
-    else:
-        where, official = "checkpoint", _strip(_entries(source, "checkpoint"))
-    model = build(name, num_keypoints=num_keypoints)
+    where, official = _named_weights(source)
+    model = _build_published(name, num_keypoints)
     try:
         state = MODELS[name].convert_official_state_dict(official)
     except CheckpointError as error:
@@ -69,12 +71,50 @@ def load_official(
     return model.eval()
 
 
+def load_classification(source: str | Path | Mapping[str, Tensor], name: str) -> EfficientNet:
+    """Build the EfficientNet `name` with published weights for classification.
+
+    The layouts of torchvision and of lukemelas/EfficientNet-PyTorch are told apart by their entries, and the
+    network computes what the original does. `EfficientNetBackbone.take_weights` hands the weights on to the
+    backbone of a pose network.
+
+    Args:
+        source: a checkpoint file, or what it holds.
+        name: variant, such as "efficientnet-b0".
+
+    Returns:
+        The classifier, for as many classes as `source` has, on the CPU, in evaluation mode.
+
+    Raises:
+        UnknownNameError: there is no such variant.
+        CheckpointError: the file cannot be read, is no checkpoint, or holds weights of another network.
+    """
+    where, official = _named_weights(source)
+    try:
+        classifier, state = efficientnet.from_published(name, official)
+        load_strictly(classifier, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: is no classifier {name}: {error}") from error
+    return classifier.eval()
+
+
+def _named_weights(source: str | Path | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """What to call `source` in messages, and its entries."""
+    if isinstance(source, str | Path):
+        return str(source), read_state_dict(source)
+    return "checkpoint", _strip(_entries(source, "checkpoint"))
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the entries of a checkpoint file, without nests and prefixes that training scripts add.
+
+    A file that ends in `.npz` is read as NumPy's archive of named arrays, anything else as PyTorch's.
 
     Raises:
         CheckpointError: the file cannot be read or is no checkpoint.
     """
+    if Path(path).suffix == ".npz":
+        return _strip(_entries(_read_arrays(path), str(path)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -91,7 +131,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return _strip(_entries(content, str(path)))
 
 
-def load_strictly(model: PoseNetwork, state: Mapping[str, Tensor]) -> None:
+def _read_arrays(path: str | Path) -> dict[str, Tensor]:
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays}
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, *_UNREADABLE) as error:
+        raise CheckpointError(
+            f"{path}: is no archive of arrays, or is cut short; download it again"
+        ) from error
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give `model` the weights in `state`, by this package's names.
 
     Raises:
@@ -128,7 +180,7 @@ def _strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _differences(model: PoseNetwork, state: Mapping[str, Tensor]) -> list[str]:
+def _differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Say in a few phrases how `state` differs from what `model` needs."""
     own = model.state_dict()
     reshaped = [
@@ -169,4 +221,12 @@ def _keypoints_in(state: Mapping[str, Tensor], variant: str) -> int:
 def _outline(variant: str, num_keypoints: int) -> PoseNetwork:
     """Build the network without memory for its weights, to look at its names and shapes."""
     with torch.device("meta"):
-        return build(variant, num_keypoints=num_keypoints)
+        return _build_published(variant, num_keypoints)
+
+
+def _build_published(variant: str, num_keypoints: int) -> PoseNetwork:
+    """Build the network that official checkpoints of `variant` fill."""
+    if num_keypoints < 1:
+        raise ConfigError(f"num_keypoints must be at least 1, but got {num_keypoints}")
+    family = MODELS[variant]
+    return (family.build_published or family.build)(variant, num_keypoints=num_keypoints)

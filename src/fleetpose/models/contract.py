@@ -67,3 +67,6 @@ class Family:
     variants: tuple[str, ...]
     build: Builder
     convert_official_state_dict: Converter
+    build_published: Builder | None = (
+        None  # what official checkpoints fill, where that is not `build`'s network
+    )

@@ -22,6 +22,7 @@ from torch import nn
 
 from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.efficientnet import MBConv
+from fleetpose.models.layers import BilinearUpscale
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -91,11 +92,21 @@ def count_as_tensorflow(model: nn.Module, size: tuple[int, int]) -> Cost:
     """Count as Keras and the TensorFlow profiler do.
 
     Keras counts the running mean and variance of batch normalisation as parameters; the profiler counts a
-    multiplication and an addition as two operations.
+    multiplication and an addition as two operations. EfficientPose upscales by transposed convolutions
+    between all channels, of which only the diagonal is not zero. The paper's figures count those zeros, too,
+    in the operations of all three and in the parameters of one, which is what we do.
     """
-    plain = count(model, size)
-    statistics = sum(2 * layer.num_features for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
-    return Cost(plain.params + statistics, 2 * plain.operations)
+    params, operations = _parameters(model), 0
+    for layer in model.modules():
+        match layer:
+            case nn.BatchNorm2d():
+                params += 2 * layer.num_features
+            case BilinearUpscale():
+                params += layer.weight.numel() * layer.out_channels + layer.out_channels
+    for call in _calls(model, size):
+        dense = call.layer.out_channels if isinstance(call.layer, BilinearUpscale) else 1
+        operations += 2 * dense * _multiply_adds(call)
+    return Cost(params, operations)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -34,12 +34,22 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from fleetpose.errors import UnknownNameError
-from fleetpose.models.layers import Activation, ConvBN, SameConv2d, init_weights, round_channels
+from fleetpose.errors import CheckpointError, UnknownNameError
+from fleetpose.models.layers import (
+    Activation,
+    ConvBN,
+    Padding,
+    SameConv2d,
+    SqueezeExcite,
+    init_weights,
+    round_channels,
+)
+from fleetpose.models.state_dicts import rename_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from torch import Tensor
 
 
@@ -77,6 +87,7 @@ class EfficientNetConfig:
     drop_block: float = 0.2  # probability that a residual block is skipped, per image, in training
     squeeze_excite: bool = True
     activation: Activation = Activation.SWISH
+    padding: Padding = Padding.STATIC
     stages: tuple[StageRow, ...] = B0_STAGES  # unscaled; cut it short for a shallower backbone
 
     def as_lite(self, activation: Activation = Activation.RELU6) -> EfficientNetConfig:
@@ -98,21 +109,6 @@ class Tap:
 
     channels: int
     stride: int  # input pixels per cell
-
-
-class _SqueezeExcite(nn.Module):
-    """Scale each channel by what the whole image says about it (arXiv:1709.01507)."""
-
-    def __init__(self, channels: int, squeezed: int, activation: Activation) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.activation = activation.module()
-        self.restore = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = functional.adaptive_avg_pool2d(x, 1)
-        gates: Tensor = torch.sigmoid(self.restore(self.activation(self.reduce(pooled))))
-        return x * gates
 
 
 class _DropBlock(nn.Module):
@@ -143,10 +139,11 @@ class MBConv(nn.Module):
             else nn.Identity()
         )
         self.depthwise = ConvBN(
-            SameConv2d(inner, inner, kernel=row.kernel, stride=stride, groups=inner), config.activation
+            SameConv2d(inner, inner, kernel=row.kernel, stride=stride, groups=inner, padding=config.padding),
+            config.activation,
         )
         self.squeeze_excite: nn.Module = (
-            _SqueezeExcite(inner, max(1, in_channels // 4), config.activation)
+            SqueezeExcite(inner, max(1, in_channels // 4), config.activation)
             if config.squeeze_excite
             else nn.Identity()
         )
@@ -170,7 +167,9 @@ class EfficientNetBackbone(nn.Module):
     def __init__(self, *, config: EfficientNetConfig) -> None:
         super().__init__()
         channels = config.channels(32)
-        self.stem = ConvBN(SameConv2d(3, channels, kernel=3, stride=2), config.activation)
+        self.stem = ConvBN(
+            SameConv2d(3, channels, kernel=3, stride=2, padding=config.padding), config.activation
+        )
         blocks: list[nn.Module] = []
         taps: dict[int, tuple[int, int]] = {}  # stride: blocks so far, channels
         stride = 2
@@ -195,6 +194,30 @@ class EfficientNetBackbone(nn.Module):
             if count in self._tapped:
                 features.append(x)
         return features
+
+    def take_weights(self, source: EfficientNetBackbone) -> None:
+        """Copy the weights of another backbone, such as a classifier's, that has at least this one's blocks.
+
+        Raises:
+            CheckpointError: the backbones differ in width or make, or `source` is the shallower one.
+        """
+        theirs = source.state_dict()
+        unfit = [
+            key
+            for key, value in self.state_dict().items()
+            if key not in theirs or theirs[key].shape != value.shape
+        ]
+        if unfit:
+            raise CheckpointError(f"the other backbone has no {unfit[0]} of the same shape; take its variant")
+        self.load_state_dict({key: theirs[key] for key in self.state_dict()})
+        _shift_variances(self, source.stem.norm.eps - self.stem.norm.eps)
+
+
+def _shift_variances(model: nn.Module, difference: float) -> None:
+    """Add what another epsilon in batch normalisation would have added to the running variance."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
+            layer.running_var += difference
 
 
 class EfficientNet(nn.Module):
@@ -245,3 +268,79 @@ def efficientnet(variant: str, *, num_classes: int = 1000) -> EfficientNet:
     if variant not in VARIANTS:
         raise UnknownNameError("model", variant, VARIANTS)
     return EfficientNet(config=VARIANTS[variant], num_classes=num_classes)
+
+
+# What published classifiers call the layers of a block, after the block's own name, and what we do.
+_LUKEMELAS_LAYERS = (
+    (r"_expand_conv\.", "expand.conv."),
+    (r"_bn0\.", "expand.norm."),
+    (r"_depthwise_conv\.", "depthwise.conv."),
+    (r"_bn1\.", "depthwise.norm."),
+    (r"_se_reduce\.", "squeeze_excite.reduce."),
+    (r"_se_expand\.", "squeeze_excite.restore."),
+    (r"_project_conv\.", "project.conv."),
+    (r"_bn2\.", "project.norm."),
+)
+_LUKEMELAS_NAMES = (
+    (r"_conv_stem\.", "backbone.stem.conv."),
+    (r"_bn0\.", "backbone.stem.norm."),
+    *((rf"_blocks\.(\d+)\.{old}", rf"backbone.blocks.\1.{new}") for old, new in _LUKEMELAS_LAYERS),
+    (r"_conv_head\.", "head.conv."),
+    (r"_bn1\.", "head.norm."),
+    (r"_fc\.", "classifier."),
+)
+_PUBLISHED_EPSILON = 1e-3  # torchvision uses PyTorch's own up to B4
+_TORCHVISION_SMALL = tuple(f"efficientnet-b{number}" for number in range(5))
+
+
+def from_published(name: str, state: Mapping[str, Tensor]) -> tuple[EfficientNet, dict[str, Tensor]]:
+    """Read a classifier in torchvision's layout or that of lukemelas/EfficientNet-PyTorch.
+
+    Returns:
+        The network for as many classes as `state` has, still with new weights, and `state` by our names.
+
+    Raises:
+        UnknownNameError: there is no such variant.
+        CheckpointError: `state` has neither layout, or an entry that no EfficientNet has.
+    """
+    if name not in VARIANTS:
+        raise UnknownNameError("model", name, VARIANTS)
+    config = VARIANTS[name]
+    is_lukemelas = "_conv_stem.weight" in state
+    last = "_fc.weight" if is_lukemelas else "classifier.1.weight"
+    if last not in state:
+        raise CheckpointError(f"entry {last!r} is missing; expected torchvision's or lukemelas's layout")
+    padding = Padding.TENSORFLOW if is_lukemelas else Padding.EVEN
+    names = _LUKEMELAS_NAMES if is_lukemelas else tuple(_torchvision_names(config))
+    classifier = EfficientNet(config=replace(config, padding=padding), num_classes=len(state[last]))
+    renamed = rename_keys(state, names)
+    if is_lukemelas or name not in _TORCHVISION_SMALL:
+        difference = _PUBLISHED_EPSILON - classifier.head.norm.eps
+        renamed = {
+            key: value + difference if key.endswith("running_var") else value
+            for key, value in renamed.items()
+        }
+    return classifier, renamed
+
+
+def _torchvision_names(config: EfficientNetConfig) -> Iterator[tuple[str, str]]:
+    """Names in torchvision, which counts blocks anew in each stage, and the layers of a block."""
+    yield r"features\.0\.0\.", "backbone.stem.conv."
+    yield r"features\.0\.1\.", "backbone.stem.norm."
+    block = 0
+    for stage, row in enumerate(config.stages, start=1):
+        layers = ("expand", "depthwise", "squeeze_excite", "project")[0 if row.expand > 1 else 1 :]
+        for index in range(config.repeats(row.repeats)):
+            for position, layer in enumerate(layers):
+                old = rf"features\.{stage}\.{index}\.block\.{position}\."
+                new = f"backbone.blocks.{block}.{layer}."
+                yield from (
+                    ((rf"{old}fc1\.", f"{new}reduce."), (rf"{old}fc2\.", f"{new}restore."))
+                    if layer == "squeeze_excite"
+                    else ((rf"{old}0\.", f"{new}conv."), (rf"{old}1\.", f"{new}norm."))
+                )
+            block += 1
+    head = len(config.stages) + 1
+    yield rf"features\.{head}\.0\.", "head.conv."
+    yield rf"features\.{head}\.1\.", "head.norm."
+    yield r"classifier\.1\.", "classifier."

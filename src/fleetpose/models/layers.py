@@ -148,12 +148,20 @@ def conv2d(
     *,
     kernel: int = 1,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv2d:
     """Convolution padded evenly by half its (odd) kernel."""
     return nn.Conv2d(
-        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=bias
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
     )
 
 
