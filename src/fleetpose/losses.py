@@ -32,11 +32,36 @@ def heatmap_loss(
     return error.mean()
 
 
+#: Chances closer to 0 or 1 than this count as this close.
+SMALLEST_CHANCE = 1e-6
+
+
+def presence_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy between heatmaps read as chances that the cell holds the keypoint.
+
+    Args:
+        predicted: `[B, K, h, w]` in [0, 1].
+        target: `[B, K, h, w]` in [0, 1].
+        mask: `[B, K, h, w]`, 1 where the cell counts; None counts all.
+
+    Returns:
+        Scalar in nats: sum over the cells that count, divided by the sum of the target, so that the few cells
+        near keypoints weigh alike in small and large maps (the normalisation of arXiv:1904.07850, Eq. 1).
+    """
+    chances = predicted.clamp(SMALLEST_CHANCE, 1 - SMALLEST_CHANCE)
+    error = -(target * chances.log() + (1 - target) * (1 - chances).log())
+    if mask is not None:
+        error, target = error * mask, target * mask
+    return error.sum() / target.sum().clamp(min=1)
+
+
 #: Heatmaps are read as a distribution over cells with these logits per unit of height.
 LOCATION_SHARPNESS = 10.0
 
 
-def location_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def location_loss(
+    predicted: Tensor, target: Tensor, mask: Tensor | None = None, *, are_chances: bool = False
+) -> Tensor:
     """Compare target and predicted heatmaps by cross-entropy, as distributions over the cells that count.
 
     A squared error first teaches that most cells are empty and only much later where the few full ones lie;
@@ -46,11 +71,13 @@ def location_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None)
         predicted: `[B, K, h, w]`.
         target: `[B, K, h, w]` in [0, 1].
         mask: `[B, K, h, w]`, 1 where the cell counts; None counts all.
+        are_chances: `predicted` is a sigmoid, whose logits are compared; else its values times a constant.
 
     Returns:
         Scalar in nats: mean over the maps that show at least one keypoint; 0 if none does.
     """
-    logits, weights = LOCATION_SHARPNESS * predicted.flatten(2), target.flatten(2)
+    heights = predicted.logit(eps=SMALLEST_CHANCE) if are_chances else LOCATION_SHARPNESS * predicted
+    logits, weights = heights.flatten(2), target.flatten(2)
     if mask is not None:
         counts = mask.flatten(2)
         logits = logits.masked_fill(counts == 0, -1e4)
@@ -102,6 +129,7 @@ def associative_embedding_losses(
     tag_weight: float = 1e-3,
     foreground_weight: float = 0.0,
     location_weight: float = 0.0,
+    presence_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Add up the parts of the bottom-up loss.
 
@@ -114,19 +142,28 @@ def associative_embedding_losses(
         tag_weight: factor of pull and of push; the papers use 1e-3.
         foreground_weight: see `heatmap_loss`.
         location_weight: factor of `location_loss`; the papers use 0.
+        presence_weight: factor of `presence_loss`, which then takes the place of `heatmap_loss`; the papers
+            use 0.
 
     Returns:
         One scalar per heatmap field, `pull`, `push` and, if asked for, `location` (unweighted), and `total`.
     """
-    parts = {
-        name: heatmap_loss(predicted[name], target, masks.get(name), foreground_weight=foreground_weight)
-        for name, target in heatmaps.items()
-    }
+    are_chances = presence_weight > 0
+    parts = {}
+    for name, target in heatmaps.items():
+        mask = masks.get(name)
+        if are_chances:
+            parts[name] = presence_weight * presence_loss(predicted[name], target, mask)
+        else:
+            parts[name] = heatmap_loss(predicted[name], target, mask, foreground_weight=foreground_weight)
     total = torch.stack(list(parts.values())).sum()
     parts["pull"], parts["push"] = tag_loss(predicted[tags], tag_cells)
     total = total + tag_weight * (parts["pull"] + parts["push"])
     if location_weight:
-        maps = [location_loss(predicted[name], target, masks.get(name)) for name, target in heatmaps.items()]
+        maps = [
+            location_loss(predicted[name], target, masks.get(name), are_chances=are_chances)
+            for name, target in heatmaps.items()
+        ]
         parts["location"] = torch.stack(maps).sum()
         total = total + location_weight * parts["location"]
     parts["total"] = total

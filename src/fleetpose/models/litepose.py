@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: Where the sigmoid of a heatmap passes a half; a new network's maps, near 0, then begin almost empty.
+SIGMOID_CENTRE = 0.4
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One row of the architecture: a run of blocks, the first of which has the stride."""
@@ -74,9 +78,8 @@ class LitePoseConfig:
     stages: tuple[Stage, Stage, Stage, Stage]  # at 1/4, 1/8, 1/16 and 1/16
     deconv: tuple[int, int, int]  # channels of each doubling, at 1/8, 1/4 and 1/2
     is_plain: bool = False  # ours: full 3 x 3 convolutions in residual blocks, nothing depthwise
-    tag_ramp: float = (
-        0.0  # ours: how much a cell's tag grows per pixel to the right, and half of it downwards
-    )
+    sharpness: float = 0.0  # ours: if above 0, heatmaps are sigmoids of this slope
+    tag_ramp: float = 0.0  # ours: growth of a cell's tag per pixel to the right; half of it downwards
 
 
 class _InvertedBottleneck(nn.Module):
@@ -165,7 +168,7 @@ class LitePose(PoseNetwork):
         self.fields = associative_embedding_fields(num_keypoints)
         self.input_size = config.input_size
         self.num_keypoints = num_keypoints
-        self.tag_ramp = config.tag_ramp
+        self.sharpness, self.tag_ramp = config.sharpness, config.tag_ramp
         self.stem = _stem(config)
         widths = [config.stem, *(stage.channels for stage in config.stages)]
         self.stages = nn.ModuleList(
@@ -205,7 +208,13 @@ class LitePose(PoseNetwork):
         heatmaps, tags = maps[:, : self.num_keypoints], maps[:, self.num_keypoints :]
         if self.tag_ramp:
             tags = tags + self.tag_ramp * _positions(tags, stride=4)
-        return self.named(heatmaps, tags, self.predict_half(half, raw[0]))
+        fine_heatmaps = self.predict_half(half, raw[0])
+        if self.sharpness:
+            heatmaps, fine_heatmaps = self._as_chances(heatmaps), self._as_chances(fine_heatmaps)
+        return self.named(heatmaps, tags, fine_heatmaps)
+
+    def _as_chances(self, maps: Tensor) -> Tensor:
+        return torch.sigmoid(self.sharpness * (maps - SIGMOID_CENTRE))
 
 
 def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
@@ -243,7 +252,7 @@ def _residual_blocks(in_channels: int, stage: Stage) -> nn.Sequential:
     return nn.Sequential(entry, *(BasicBlock(stage.channels) for _ in range(stage.blocks)))
 
 
-def _stages(first: int, second: int, third: int, fourth: int) -> tuple[Stage, Stage, Stage, Stage]:
+def searched_stages(first: int, second: int, third: int, fourth: int) -> tuple[Stage, Stage, Stage, Stage]:
     """Depth is 6-8-10-10 in every released model; only the widths are searched."""
     return (
         Stage(first, blocks=6, stride=2),
@@ -255,10 +264,18 @@ def _stages(first: int, second: int, third: int, fourth: int) -> tuple[Stage, St
 
 # The rows of the authors' mobile_configs/search-{XS,S,M,L}.json.
 VARIANTS = {
-    "litepose-xs": LitePoseConfig((256, 256), stem=16, stages=_stages(16, 32, 48, 80), deconv=(16, 24, 24)),
-    "litepose-s": LitePoseConfig((448, 448), stem=16, stages=_stages(16, 32, 48, 120), deconv=(32, 24, 32)),
-    "litepose-m": LitePoseConfig((448, 448), stem=16, stages=_stages(24, 48, 72, 120), deconv=(64, 40, 32)),
-    "litepose-l": LitePoseConfig((512, 512), stem=24, stages=_stages(24, 64, 96, 160), deconv=(64, 40, 32)),
+    "litepose-xs": LitePoseConfig(
+        (256, 256), stem=16, stages=searched_stages(16, 32, 48, 80), deconv=(16, 24, 24)
+    ),
+    "litepose-s": LitePoseConfig(
+        (448, 448), stem=16, stages=searched_stages(16, 32, 48, 120), deconv=(32, 24, 32)
+    ),
+    "litepose-m": LitePoseConfig(
+        (448, 448), stem=16, stages=searched_stages(24, 48, 72, 120), deconv=(64, 40, 32)
+    ),
+    "litepose-l": LitePoseConfig(
+        (512, 512), stem=24, stages=searched_stages(24, 64, 96, 160), deconv=(64, 40, 32)
+    ),
     "litepose-plain": LitePoseConfig(
         (256, 256),
         stem=24,
@@ -270,6 +287,7 @@ VARIANTS = {
         ),
         deconv=(96, 64, 32),
         is_plain=True,
+        sharpness=10.0,
         tag_ramp=1 / 16,
     ),
 }

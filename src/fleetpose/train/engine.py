@@ -269,6 +269,7 @@ class _Run:
             tag_weight=self.config.loss.tags,
             foreground_weight=self.config.loss.foreground,
             location_weight=self.config.loss.location,
+            presence_weight=self.config.loss.presence,
         )
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
