@@ -118,6 +118,22 @@ def test_a_neighbouring_tile_hides_what_reaches_into_it(maker_of):
         assert (widths <= 0.62 * 100 + 1e-3).all()  # no tile is wider
 
 
+@pytest.mark.parametrize("tiles", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=["whole", "halves", "quarters"])
+def test_what_a_picture_asks_to_ignore_is_ignored_in_its_scene(write_coco, arrow, tiles):
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:, 60:] = 255
+    crowd = {"id": 1, "image_id": 1, "iscrowd": 1, "segmentation": [[60, 0, 119, 0, 119, 89, 60, 89]]}
+    annotations, images = write_coco([image], [crowd])
+    settings = SceneSettings(tiles=tiles, light=0, zoom=(1.0, 1.3))
+    maker = SceneMaker([Source(images=images, annotations=annotations)], arrow, settings)
+
+    for seed in range(4):
+        scene = maker.make(np.random.default_rng(seed), (100, 120))
+        is_white, is_black = (scene.image == 255).all(axis=2), (scene.image == 0).all(axis=2)
+        assert scene.counts[is_white].mean() < 0.02  # but for rounding along the edge
+        assert scene.counts[is_black].mean() > 0.98
+
+
 def test_a_lone_person_is_framed_by_the_share_asked_for(maker_of):
     settings = SceneSettings(tiles=(1, 0, 0), light=0, person_share=(0.5, 0.5), rotation_deg=0, shift=0)
     maker = maker_of(settings, is_single_person=True)

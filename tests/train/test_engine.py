@@ -114,6 +114,16 @@ def test_loader_processes_draw_what_the_trainer_itself_would(config, train, tmp_
     assert multiprocessing.active_children() == []
 
 
+def test_no_two_phases_draw_the_same_scenes(config, train, tmp_path):
+    phase = replace(config.phases[0], steps=1)
+    still = OptimiserSettings(lr=1e-12, weight_decay=0)
+
+    train(replace(config, model="tiny", phases=(phase, phase), optimiser=still), tmp_path)
+
+    first, second = (float(row["heatmaps_s4"]) for row in rows_of(tmp_path / "train.csv"))
+    assert first != pytest.approx(second, rel=1e-3)
+
+
 def test_ctrl_c_ends_loader_processes_and_gives_the_signal_back(every_step, train, acts, tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
