@@ -9,6 +9,7 @@ from fleetpose.losses import (
     associative_embedding_losses,
     heatmap_loss,
     location_loss,
+    presence_loss,
     tag_loss,
 )
 
@@ -248,3 +249,53 @@ def test_tag_loss_equals_the_official_one(reference):
 
     torch.testing.assert_close(torch.stack([pull for pull, _ in losses]), reference["pull_exp"])
     torch.testing.assert_close(torch.stack([push for _, push in losses]), reference["push_exp"])
+
+
+def test_presence_is_the_cross_entropy_per_keypoint_mass():
+    target = torch.tensor([[[[1.0, 0.0, 0.0]]]])
+    predicted = torch.tensor([[[[0.5, 0.5, 0.2]]]])
+
+    loss = presence_loss(predicted, target)
+
+    by_hand = math.log(2) + math.log(2) - math.log(0.8)
+    assert loss == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_presence_weighs_a_keypoint_alike_on_small_and_large_maps():
+    small, large = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 64, 64)
+    small[0, 0, 1, 1] = large[0, 0, 1, 1] = 1
+    empty_chance = 1e-6
+
+    losses = [presence_loss(torch.full_like(target, empty_chance), target) for target in (small, large)]
+
+    assert losses[0] == pytest.approx(losses[1].item(), rel=1e-2)
+
+
+def test_presence_ignores_cells_that_do_not_count_and_survives_certainty():
+    target = torch.tensor([[[[1.0, 0.0]]]])
+    mask = torch.tensor([[[[1, 0]]]])
+
+    loss = presence_loss(torch.tensor([[[[1.0, 1.0]]]]), target, mask)
+
+    assert 0 <= float(loss) < 1e-4
+
+
+def test_location_of_chances_compares_their_logits():
+    logits = torch.tensor([[[[2.0, -1.0, 0.5, 0.0]]]])
+    target = torch.tensor([[[[0.0, 0.0, 1.0, 0.5]]]])
+
+    loss = location_loss(logits.sigmoid(), target, are_chances=True)
+
+    by_hand = -(logits.log_softmax(dim=-1) * target).sum() / target.sum()
+    assert loss == pytest.approx(by_hand.item(), abs=1e-4)
+
+
+def test_the_presence_weight_replaces_the_squared_error():
+    predicted = {"heatmaps_s4": torch.full((1, 1, 2, 2), 0.5), "tags_s4": torch.zeros(1, 1, 2, 2)}
+    target = {"heatmaps_s4": torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])}
+    cells = torch.full((1, 1, 1), -1)
+
+    parts = associative_embedding_losses(predicted, target, {}, cells, tags="tags_s4", presence_weight=3.0)
+
+    assert parts["heatmaps_s4"] == pytest.approx(3 * 4 * math.log(2), abs=1e-5)
+    assert parts["total"] == pytest.approx(parts["heatmaps_s4"].item())

@@ -41,7 +41,7 @@ def recipe(data: Path) -> TrainConfig:
                 annotations=data / "synth_people/person_keypoints_train.json",
                 weight=4,
             ),
-            Source(images=data / "backgrounds", weight=0.5),
+            Source(images=data / "backgrounds", weight=1),
         ),
         phases=(
             Phase(
@@ -64,7 +64,7 @@ def recipe(data: Path) -> TrainConfig:
             ),
         ),
         optimiser=OptimiserSettings(lr=1.5e-3),
-        loss=LossSettings(foreground=2.0, location=0.1, sigma_cells=(1.5, 2.0)),
+        loss=LossSettings(tags=1.0, location=1.0, presence=1.0, sigma_cells=(1.5, 2.0)),
         threads=1,
         validation=(
             ValidationSet(
