@@ -16,7 +16,7 @@ def export(
     target: Path,
     *,
     card: Path | None = None,
-    short_side: int | None = None,
+    overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     half_weights: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Write a trained model as one ONNX file that describes itself and runs without PyTorch.
@@ -28,7 +28,8 @@ def export(
         target: file to write, ending in .onnx; its name becomes the model's.
         card: YAML file that says where the weights come from: licence, data, command, commit, hours,
             hardware, metrics.
-        short_side: pixels of a picture's shorter side for this model instead of the run's own.
+        overrides: change a setting of the run that matters to prediction, such as --set short_side=192 or
+            --set grouping.detection_threshold=0.2; may be given several times.
         half_weights: store weights as float16, which halves the file.
     """
     # Imports stand here so that help need not wait for PyTorch.
@@ -38,7 +39,7 @@ def export(
         checkpoint,
         target,
         card=UNKNOWN_CARD if card is None else read_card(card),
-        short_side=short_side,
+        overrides=overrides,
         has_half_weights=half_weights,
     )
     size = target.stat().st_size / 1e6

@@ -5,8 +5,8 @@ at, and with rounded tag distances many cost the same. The authors' grouping tak
 package returns. This is the same method, shortest augmenting paths (Crouse, IEEE TAES 2016) after a greedy
 start, in the order of that package's version 3; its older versions break ties otherwise.
 
-SciPy's solver is up to fifty times faster with thirty people who all resemble one another, but a picture has at
-most a few such keypoints, and SciPy would be a quarter of the whole installation.
+SciPy's solver is up to fifty times faster with thirty people who all resemble one another, but a picture has
+at most a few such keypoints, and SciPy would be a quarter of the whole installation.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import yaml
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.description import InputDescription, ModelCard, ModelDescription
-from fleetpose.codecs.grouping import GroupingSettings
 from fleetpose.errors import ConfigError
 from fleetpose.export.onnx_file import export_onnx
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
@@ -21,15 +20,12 @@ from fleetpose.models.counting import count
 from fleetpose.runtime.evaluation import evaluate
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
-from fleetpose.settings import from_plain
+from fleetpose.settings import from_plain, override
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint
 from fleetpose.train.config import TrainConfig, ValidationSet
 
 logger = logging.getLogger(__name__)
-
-#: A lone peak is no person; fewer than this many found keypoints are taken for noise.
-MIN_KEYPOINTS = 3
 
 #: Stands in the card of a model that is not finished.
 UNKNOWN_CARD = ModelCard(
@@ -42,7 +38,7 @@ def describe(network: PoseNetwork, config: TrainConfig, *, name: str, card: Mode
     codec = AssociativeEmbeddingCodec(
         fields=network.fields,
         sigma_cells=config.loss.sigma_cells,
-        grouping=GroupingSettings(min_keypoints=MIN_KEYPOINTS),
+        grouping=config.grouping,
     )
     return ModelDescription(
         name=name,
@@ -103,7 +99,12 @@ def load_trained(checkpoint: Path) -> tuple[PoseNetwork, TrainConfig, dict[str, 
 
 
 def export_checkpoint(
-    checkpoint: Path, target: Path, *, card: ModelCard, short_side: int | None, has_half_weights: bool
+    checkpoint: Path,
+    target: Path,
+    *,
+    card: ModelCard,
+    overrides: Sequence[str] = (),
+    has_half_weights: bool = False,
 ) -> float:
     """Write the averaged network of a checkpoint as a model file → largest difference, in deviations.
 
@@ -111,12 +112,11 @@ def export_checkpoint(
         checkpoint: `last.pt` of a training run.
         target: model file to write; its name without suffix becomes the model's name.
         card: where the weights come from; parameters and multiply-adds are counted here.
-        short_side: pixels of a picture's shorter side; None for the run's own.
+        overrides: changed settings of the run that matter to prediction, such as `short_side=192`.
         has_half_weights: see `export_onnx`.
     """
     network, config, _ = load_trained(checkpoint)
-    if short_side is not None:
-        config = replace(config, short_side=short_side)
+    config = override(config, overrides)
     cost = count(network, (config.short_side, config.short_side))
     counted = replace(card, params=cost.params, macs=cost.operations)
     description = describe(network, config, name=target.stem, card=counted)

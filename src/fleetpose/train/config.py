@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from fleetpose.codecs.grouping import GroupingSettings
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.errors import ConfigError
 from fleetpose.settings import from_plain, to_plain
@@ -126,6 +127,7 @@ class TrainConfig:
         validation: sets that are scored.
         validate_every_s: seconds of training between validations, 0 for only at the end.
         short_side: pixels of the shorter side at which pictures are validated and predicted.
+        grouping: how the trained model's peaks become people; a lone peak is taken for noise.
     """
 
     model: str
@@ -144,6 +146,7 @@ class TrainConfig:
     validation: tuple[ValidationSet, ...] = ()
     validate_every_s: float = 1200.0
     short_side: int = 256
+    grouping: GroupingSettings = field(default_factory=lambda: GroupingSettings(min_keypoints=3))
 
     def __post_init__(self) -> None:
         if not self.phases:
