@@ -79,6 +79,18 @@ def drawn_images(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
+@pytest.fixture(scope="session")
+def draw_state():
+    """Function that draws a checkpoint of given names and shapes."""
+    return drawn_state
+
+
+@pytest.fixture(scope="session")
+def draw_images():
+    """Function that draws images of a given shape."""
+    return drawn_images
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     """Two small images, higher than wide."""

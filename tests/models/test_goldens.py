@@ -25,6 +25,10 @@ OFFICIAL_CHECKPOINTS = [
     ("hrnet_w32_256x192", "hrnet-w32", 17),
     ("hrnet_w32_mpii", "hrnet-w32", 16),
     ("hrnet_w48_256x192", "hrnet-w48", 17),
+    ("lightweight_openpose", "lightweight-openpose", 18),
+    ("lightweight_openpose_2refine", "lightweight-openpose-r2", 18),
+    ("litepose_supernet_crowdpose", "litepose-supernet", 14),
+    ("simplebaseline_r50_256x192", "simplebaseline-r50", 17),
 ]
 
 
@@ -52,6 +56,8 @@ def test_official_checkpoint_entries_are_ours_by_other_names(official_shapes, of
         ("higherhrnet_w16_litepose", 0.5, "higherhrnet-w16", 14),
         ("higherhrnet_shrink_C3", 0.5, "higherhrnet-c3", 14),
         pytest.param("hrnet_w32_256x192", 0.5, "hrnet-w32", 17, marks=pytest.mark.slow),
+        ("lightweight_openpose", 1.0, "lightweight-openpose", 18),
+        pytest.param("simplebaseline_r50_256x192", 0.5, "simplebaseline-r50", 17, marks=pytest.mark.slow),
     ],
 )
 def test_outputs_equal_those_of_the_authors_code(golden, official, scale, name, num_keypoints):

@@ -17,6 +17,7 @@ class FieldKind(str, Enum):
 
     HEATMAPS = "heatmaps"  # one channel per keypoint: how likely it lies in the cell, 0 to 1
     TAGS = "tags"  # one channel per keypoint: a number that is alike for keypoints of one person
+    CLASSES = "classes"  # one channel per class of pixels: its score before the softmax
     PAFS = "pafs"  # two channels (x, y) per limb: a unit vector along it
 
 

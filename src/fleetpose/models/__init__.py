@@ -6,7 +6,17 @@ from fleetpose.errors import ConfigError, UnknownNameError, require
 
 require("torch", extra="train")  # first, so that whoever lacks it reads what to install
 
-from fleetpose.models import efficienthrnet, efficientpose, higherhrnet, hrnet, litepose  # noqa: E402
+from fleetpose.models import (  # noqa: E402
+    efficienthrnet,
+    efficientpose,
+    higherhrnet,
+    hrnet,
+    lightweight_openpose,
+    litepose,
+    segmentation,
+    simplebaseline,
+    supernet,
+)
 from fleetpose.models.contract import Family, PoseNetwork  # noqa: E402
 
 __all__ = ["FAMILIES", "MODELS", "Family", "PoseNetwork", "build"]
@@ -37,6 +47,27 @@ FAMILIES = (
         variants=tuple(hrnet.VARIANTS),
         build=hrnet.hrnet,
         convert_official_state_dict=hrnet.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(lightweight_openpose.VARIANTS),
+        build=lightweight_openpose.lightweight_openpose,
+        convert_official_state_dict=lightweight_openpose.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(segmentation.VARIANTS),
+        build=segmentation.efficienthrnet_segmentation,
+        convert_official_state_dict=segmentation.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(simplebaseline.VARIANTS),
+        build=simplebaseline.simplebaseline,
+        convert_official_state_dict=simplebaseline.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(supernet.VARIANTS),
+        build=supernet.supernet,
+        convert_official_state_dict=supernet.convert_official_state_dict,
+        unused=supernet.UNUSED,
     ),
 )
 

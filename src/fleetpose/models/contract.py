@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -70,3 +71,4 @@ class Family:
     build_published: Builder | None = (
         None  # what official checkpoints fill, where that is not `build`'s network
     )
+    unused: re.Pattern[str] | None = None  # official entries that the converter leaves out
