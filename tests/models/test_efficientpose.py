@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.export.onnx_file import export_onnx
 from fleetpose.models import build
 from fleetpose.models.checkpoints import load_official, read_state_dict
 from fleetpose.models.counting import count, count_as_tensorflow
@@ -31,8 +32,8 @@ def outline(config, num_keypoints=16):
         ("efficientpose-rt", 224, 435_676, 0.3609, 465_608),
         ("efficientpose-i", 256, 689_880, 0.7325, 726_116),
         ("efficientpose-ii", 368, 1_684_464, 3.6025, 1_740_380),
-        ("efficientpose-iii", 480, 3_157_612, 11.182, 3_238_264),
-        ("efficientpose-iv", 600, 6_448_266, 35.486, 6_571_542),
+        pytest.param("efficientpose-iii", 480, 3_157_612, 11.182, 3_238_264, marks=pytest.mark.slow),
+        pytest.param("efficientpose-iv", 600, 6_448_266, 35.486, 6_571_542, marks=pytest.mark.slow),
     ],
 )
 def test_costs_are_those_of_the_authors_networks(name, size, published, giga, keras_total):
@@ -54,17 +55,17 @@ def test_costs_are_those_of_the_authors_networks(name, size, published, giga, ke
     [
         ("efficientpose-rt", {}, 0.457, 0.87),
         ("efficientpose-i", {}, 0.718, 1.67),
-        ("efficientpose-ii", {}, 1.732, 7.70),
-        ("efficientpose-iii", {}, 3.230, 23.35),
-        ("efficientpose-iv", {}, 6.563, 72.89),
+        pytest.param("efficientpose-ii", {}, 1.732, 7.70, marks=pytest.mark.slow),
+        pytest.param("efficientpose-iii", {}, 3.230, 23.35, marks=pytest.mark.slow),
+        pytest.param("efficientpose-iv", {}, 6.563, 72.89, marks=pytest.mark.slow),
         ("efficientpose-i", {"low_level": None}, 0.68, 1.58),
-        ("efficientpose-ii", {"low_level": None}, 1.69, 7.50),
+        pytest.param("efficientpose-ii", {"low_level": None}, 1.69, 7.50, marks=pytest.mark.slow),
         ("efficientpose-i", {"detection_passes": 1}, 0.52, 1.33),
         ("efficientpose-i", {"detection_passes": 3}, 0.92, 2.02),
-        ("efficientpose-ii", {"detection_passes": 1}, 1.24, 5.92),
-        ("efficientpose-ii", {"detection_passes": 3}, 2.22, 9.49),
+        pytest.param("efficientpose-ii", {"detection_passes": 1}, 1.24, 5.92, marks=pytest.mark.slow),
+        pytest.param("efficientpose-ii", {"detection_passes": 3}, 2.22, 9.49, marks=pytest.mark.slow),
         ("efficientpose-i", {"is_upscaled": False}, 0.71, 1.52),
-        ("efficientpose-ii", {"is_upscaled": False}, 1.73, 7.37),
+        pytest.param("efficientpose-ii", {"is_upscaled": False}, 1.73, 7.37, marks=pytest.mark.slow),
     ],
 )
 def test_papers_figures_follow_by_the_papers_count(name, options, mega, giga):
@@ -248,3 +249,13 @@ def test_an_archive_of_pickled_objects_is_refused_without_running_their_code(tmp
 
     with pytest.raises(CheckpointError, match="is no archive of arrays"):
         read_state_dict(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientpose-rt", pytest.param("efficientpose-i", marks=pytest.mark.slow)]
+)
+def test_onnx_runtime_computes_the_same(tmp_path, fake_description, drawn_network, name):
+    network = drawn_network(name)
+    description = replace(fake_description, name=name, fields=network.fields, codec={"type": "heatmaps"})
+
+    assert export_onnx(network, description, tmp_path / "efficientpose.onnx") < 1e-4

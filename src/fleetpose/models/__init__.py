@@ -15,6 +15,7 @@ from fleetpose.models import (  # noqa: E402
     litepose,
     segmentation,
     simplebaseline,
+    slimdeconv,
     supernet,
 )
 from fleetpose.models.contract import Family, PoseNetwork  # noqa: E402
@@ -68,6 +69,11 @@ FAMILIES = (
         build=supernet.supernet,
         convert_official_state_dict=supernet.convert_official_state_dict,
         unused=supernet.UNUSED,
+    ),
+    Family(
+        variants=tuple(slimdeconv.VARIANTS),
+        build=slimdeconv.slimdeconv,
+        convert_official_state_dict=slimdeconv.convert_official_state_dict,
     ),
 )
 

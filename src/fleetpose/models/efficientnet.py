@@ -111,7 +111,7 @@ class Tap:
     stride: int  # input pixels per cell
 
 
-class _DropBlock(nn.Module):
+class DropBlock(nn.Module):
     """Zero a residual branch for random images of the batch in training (arXiv:1603.09382)."""
 
     def __init__(self, probability: float) -> None:
@@ -119,6 +119,7 @@ class _DropBlock(nn.Module):
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` → the same shape."""
         if not self.training or self.probability == 0:
             return x
         kept = torch.rand(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device) >= self.probability
@@ -149,7 +150,7 @@ class MBConv(nn.Module):
         )
         self.project = ConvBN(SameConv2d(inner, out_channels, kernel=1))
         self.residual = stride == 1 and in_channels == out_channels
-        self.drop = _DropBlock(config.drop_block)
+        self.drop = DropBlock(config.drop_block)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
