@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.export.onnx_file import export_onnx
@@ -18,7 +19,7 @@ from fleetpose.models.efficientpose import (
     convert_official_state_dict,
     efficientpose_for_inference,
 )
-from fleetpose.models.layers import BilinearUpscale
+from fleetpose.models.layers import Activation, BilinearUpscale, Padding, SameConv2d
 
 
 def outline(config, num_keypoints=16):
@@ -118,8 +119,8 @@ def test_options_begin_as_the_papers_networks_have_them():
 
 def test_upscaling_is_bilinear_with_zeros_beyond_the_border():
     maps = torch.arange(12.0).reshape(1, 2, 2, 3) + 1
-    framed = torch.nn.functional.pad(maps, (1, 1, 1, 1))
-    expected = torch.nn.functional.interpolate(framed, scale_factor=2, mode="bilinear")[..., 2:-2, 2:-2]
+    framed = functional.pad(maps, (1, 1, 1, 1))
+    expected = functional.interpolate(framed, scale_factor=2, mode="bilinear")[..., 2:-2, 2:-2]
 
     upscaled = BilinearUpscale(2)(maps)
 
@@ -152,6 +153,33 @@ def test_odd_sizes_give_maps_rounded_up_as_in_tensorflow(name, size):
         outputs = network(torch.zeros(1, 3, *size))
 
     assert outputs["pafs_s8"].shape[2:] == (-(-size[0] // 8), -(-size[1] // 8))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_strided_convolutions_pad_odd_lengths_evenly_and_even_ones_more_at_the_end(kernel):
+    conv = SameConv2d(1, 1, kernel=kernel, stride=2, padding=Padding.TENSORFLOW)
+    images = torch.randn(1, 1, 7, 10, generator=torch.Generator().manual_seed(0))
+    half = kernel // 2
+    framed = functional.pad(images, (half - 1, half, half, half))
+
+    out = conv(images)
+
+    torch.testing.assert_close(out, functional.conv2d(framed, conv.weight, stride=2))
+    assert out.shape[2:] == (4, 5)
+
+
+def test_normalisation_is_kerass():
+    network = build("efficientpose-i")
+
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+
+    assert {(layer.eps, layer.momentum) for layer in layers} == {(1e-3, 0.01)}
+
+
+def test_eswish_is_a_quarter_more_than_swish():
+    x = torch.tensor([-1.0, 0.0, 2.0])
+
+    torch.testing.assert_close(Activation.ESWISH.module()(x), 1.25 * x / (1 + torch.exp(-x)))
 
 
 def test_the_low_level_branch_leaves_out_its_last_residual():
@@ -226,6 +254,13 @@ def test_released_weights_asked_for_by_the_wrong_name_are_answered_with_the_righ
 
     with pytest.raises(CheckpointError, match="weights of efficientpose-i for 16 keypoints, so ask for that"):
         load_official(path, "efficientpose-rt", num_keypoints=17)
+
+
+def test_weights_for_no_keypoints_are_refused():
+    with pytest.raises(ConfigError, match="num_keypoints must be at least 1, but got 0"):
+        load_official(
+            {"stem_conv_res1_convolution.weight": torch.zeros(1)}, "efficientpose-rt", num_keypoints=0
+        )
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.95])
