@@ -18,6 +18,14 @@ RECORDED = Path(__file__).parent / "recorded_outputs.json"
 #: Left out of the default run: the same code as a sibling's, at many times the cost.
 HEAVY = {
     *("higherhrnet-w24", "higherhrnet-w32", "higherhrnet-w48", "higherhrnet-c2", "hrnet-w48"),
+    *("simplebaseline-r101", "simplebaseline-r152"),
+    *("lightweight-openpose-r0", "lightweight-openpose-r2", "lightweight-openpose-r3"),
+    *(
+        f"efficienthrnet-{size}-{make}"
+        for size in ("h0", "hm1", "hm2", "hm3")
+        for make in ("seg", "seg-v2", "pose-seg")
+    ),
+    "efficienthrnet-h0-seg-small",
 }
 every_model = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in sorted(MODELS)]
@@ -116,6 +124,10 @@ def test_outputs_are_as_recorded(drawn_network, images, name):
         ("higherhrnet-c4", 7_375_166, 7_378_451),
         ("hrnet-w32", 28_536_014, 28_536_113),
         ("hrnet-w48", 63_595_598, 63_595_745),
+        ("simplebaseline-r50", 33_998_926, 33_999_697),
+        ("simplebaseline-r101", 52_991_054, 52_991_825),
+        ("simplebaseline-r152", 68_634_702, 68_635_473),
+        ("litepose-supernet", 5_812_744, 5_813_392),
     ],
 )
 def test_parameter_counts_are_those_of_the_papers_networks(name, crowdpose, coco):

@@ -38,6 +38,9 @@ VERBS = (
     Verb("models", "fleetpose.cli.models", "List the bundled models: size, speed, licence, data, accuracy."),
     Verb("train", "fleetpose.cli.train", "Train a model.", "train"),
     Verb("export", "fleetpose.cli.export", "Write a trained model as one ONNX file.", "export"),
+    Verb(
+        "convert", "fleetpose.cli.convert", "Turn the checkpoint of a network's authors into ours.", "train"
+    ),
     Verb("synth", "fleetpose.cli.synth", "Render synthetic people with exact labels.", "synth"),
     Verb("data", "fleetpose.cli.data", "Look into data sets and prepare them.", "train"),
 )

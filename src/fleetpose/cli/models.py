@@ -11,15 +11,24 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fleetpose.models.published import CostRow
+
 
 def models(
-    *, is_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
+    *,
+    is_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
+    is_table: Annotated[bool, Parameter(name="--table", negative="", show_default=False)] = False,
 ) -> None:
     """List the bundled models: size, speed, licence, data, accuracy.
 
     Args:
         is_json: print everything that the model files say about themselves, as JSON.
+        is_table: list instead every network that can be built, with its parameters and multiply-adds beside
+            what its paper says.
     """
+    if is_table:
+        _say_costs(is_json=is_json)
+        return
     from fleetpose.cli.output import say, say_json, say_table  # noqa: PLC0415 - help must not wait for it
     from fleetpose.weights import DEFAULT_MODEL, bundled_models  # noqa: PLC0415 - same
 
@@ -68,3 +77,76 @@ def _table(rows: list[dict[str, Any]], *, default: str) -> Table:
             "\n".join(f"{metric} {value:g}" for metric, value in row["metrics"].items()),
         )
     return table
+
+
+def _say_costs(*, is_json: bool) -> None:
+    """Print what every network costs, and which of the papers' figures cannot be had."""
+    from fleetpose.cli.output import say, say_json, say_table  # noqa: PLC0415 - help must not wait for it
+    from fleetpose.models.published import cost_rows  # noqa: PLC0415 - same
+
+    rows = cost_rows()
+    if is_json:
+        say_json([_cost(row) for row in rows])
+        return
+    say_table(_cost_table(rows))
+    wrong = [figure for row in rows for figure in row.not_reproduced]
+    if wrong:
+        say("Figures of the papers that their own way of counting does not give:")
+    for figure in wrong:
+        say(f"  {figure}")
+
+
+def _cost(row: CostRow) -> dict[str, Any]:
+    counted, published = row.counted, row.published
+    return {
+        "name": row.name,
+        "input_size": list(row.input_size),
+        "keypoints": row.num_keypoints,
+        "params": row.true.params,
+        "macs": row.true.operations,
+        "counted_as": published and published.convention.label,
+        "counted_params": counted and counted.params,
+        "counted_operations": counted and counted.operations,
+        "paper_params_m": published and published.params,
+        "paper_operations_g": published and published.operations,
+        "not_reproduced": list(row.not_reproduced),
+    }
+
+
+def _cost_table(rows: list[CostRow]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - help must not wait for it
+
+    table = Table(title="Every network: what it costs, and what its paper says")
+    for column in (
+        "model",
+        "input",
+        "keypoints",
+        "params",
+        "MACs",
+        "as the paper counts",
+        "paper",
+        "counted by",
+    ):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        height, width = row.input_size
+        table.add_row(
+            f"{row.name}{' !' if row.not_reproduced else ''}",
+            f"{height} x {width}",
+            f"{row.num_keypoints}",
+            f"{row.true.params:,}",
+            f"{row.true.operations / 1e9:.3f} G",
+            *_paper_cells(row),
+        )
+    return table
+
+
+def _paper_cells(row: CostRow) -> tuple[str, str, str]:
+    if row.counted is None or row.published is None:
+        return "", "", ""
+    giga = row.counted.operations / row.published.convention.giga
+    return (
+        f"{row.counted.params / 1e6:.3f} M, {giga:.3f} G",
+        f"{row.published.params or '-'} M, {row.published.operations or '-'} G",
+        row.published.convention.label,
+    )

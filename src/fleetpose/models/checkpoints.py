@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -67,7 +68,7 @@ def load_official(
     try:
         load_strictly(model, state)
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}{_remedy(model, state, name)}") from error
+        raise CheckpointError(f"{where}: {error}{_remedy(state, name)}") from error
     return model.eval()
 
 
@@ -116,18 +117,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if Path(path).suffix == ".npz":
         return _strip(_entries(_read_arrays(path), str(path)))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # about pickle protocols: it will be read or it will not
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _UNREADABLE as error:
-        raise CheckpointError(
-            f"{path}: is no PyTorch checkpoint, is cut short, or holds more than plain weights; "
-            "download it again, or save only its state_dict"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: it will be read or it will not
+        try:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{path}: is no PyTorch checkpoint, is cut short, or holds more than plain weights; "
+                "download it again, or save only its state_dict"
+            ) from error
     return _strip(_entries(content, str(path)))
 
 
@@ -196,11 +197,8 @@ def _differences(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return [f"{len(keys)} {what} (such as {keys[0]})" for what, keys in found if keys]
 
 
-def _remedy(model: PoseNetwork, state: Mapping[str, Tensor], name: str) -> str:
+def _remedy(state: Mapping[str, Tensor], name: str) -> str:
     """Name the variant and the number of keypoints that fit, if any in the family do."""
-    own = model.state_dict()
-    if all(state[key].shape == own[key].shape for key in state.keys() & own.keys()):
-        return ""  # the right network, but not all of it or more than it
     for variant in (name, *(other for other in MODELS[name].variants if other != name)):
         keypoints = _keypoints_in(state, variant)
         if keypoints >= 1 and not _differences(_outline(variant, keypoints), state):

@@ -98,7 +98,7 @@ class HighResolutionTrunk(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` → features `[B, width, H / 4, W / 4]`."""
         coarsest = self.bottlenecks(self.stem(images))
-        branches = [self.finest(coarsest)]
+        branches: list[Tensor] = [self.finest(coarsest)]
         for descent, stage in zip(self.descents, self.stages, strict=True):
             branches = stage([*branches, descent(coarsest)])
             coarsest = branches[-1]

@@ -165,8 +165,9 @@ class LightweightOpenPose(PoseNetwork):
     def init_weights(self) -> None:
         """Draw new weights, for training from scratch."""
         init_weights(self)
-        for layer in (head[-1] for stage in self.stages for head in (stage.heatmaps, stage.pafs)):
-            init_predictors(layer)
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Conv2d) and name.endswith(("heatmaps.2", "pafs.2")):
+                init_predictors(layer)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images `[B, 3, H, W]` → heatmaps `[B, K + 1, H/8, W/8]`, PAFs `[B, 2 * L, H/8, W/8]` per stage."""
