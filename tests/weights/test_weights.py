@@ -24,6 +24,8 @@ def test_bundled_models_go_by_their_files_names(shelf):
 
 
 def test_the_default_is_taken_where_none_is_named(shelf):
+    (shelf / f"{DEFAULT_MODEL}.onnx").touch()
+
     assert find_model() == shelf / f"{DEFAULT_MODEL}.onnx"
 
 
