@@ -41,9 +41,7 @@ LIMBS = np.arange(5, 17)
 def mixtures(data: Path, rendered: Path) -> dict[str, tuple[Source, ...]]:
     """Name of each mixture → its sources."""
     real = tuple(source for source in recipe(data).sources if source.is_single_person)
-    drawn = Source(
-        images=rendered, annotations=rendered / "person_keypoints_train.json", weight=5.5
-    )
+    drawn = Source(images=rendered, annotations=rendered / "person_keypoints_train.json", weight=5.5)
     return {"real": real, "rendered": (drawn,), "both": (*real, drawn)}
 
 
