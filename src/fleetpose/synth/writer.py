@@ -117,8 +117,8 @@ def _make_shards(
             yield write_shard(library, config, job, shard, photos)
         return
     methods = multiprocessing.get_all_start_methods()
-    # Forked workers share the library's memory; elsewhere each receives a copy.
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    # A fork of a process with threads, as OpenCV and PyTorch start them, can wait for their locks for ever.
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(
         min(workers, len(missing)), context, _start, (library, config, job, photos)
     ) as pool:
