@@ -219,6 +219,17 @@ class TestTotal:
         )
         assert parts["total"].item() == pytest.approx(expected.item())
 
+    def test_heatmap_fields_have_weights_of_their_own_and_those_with_none_are_left_out(self):
+        alone = self.parts(location_weight=0.5)
+
+        parts = self.parts(location_weight=0.5, heatmap_weights={"heatmaps_s4": 3.0, "heatmaps_s2": 0.0})
+
+        tags = 1e-3 * (parts["pull"] + parts["push"])
+        expected = 3 * alone["heatmaps_s4"] + tags + 0.5 * parts["location"]
+        assert "heatmaps_s2" not in parts
+        assert parts["location"] < 3 * alone["location"]
+        assert parts["total"].item() == pytest.approx(expected.item())
+
 
 @pytest.fixture(scope="module")
 def reference(shared):

@@ -130,6 +130,7 @@ def associative_embedding_losses(
     foreground_weight: float = 0.0,
     location_weight: float = 0.0,
     presence_weight: float = 0.0,
+    heatmap_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Add up the parts of the bottom-up loss.
 
@@ -144,24 +145,29 @@ def associative_embedding_losses(
         location_weight: factor of `location_loss`; the papers use 0.
         presence_weight: factor of `presence_loss`, which then takes the place of `heatmap_loss`; the papers
             use 0.
+        heatmap_weights: factor of each heatmap field in all of the above, 1 for those not named; fields with
+            0 are left out.
 
     Returns:
-        One scalar per heatmap field, `pull`, `push` and, if asked for, `location` (unweighted), and `total`.
+        One scalar per heatmap field that counts, `pull`, `push` and, if asked for, `location` (without its
+        factor), and `total`.
     """
     are_chances = presence_weight > 0
     parts = {}
+    weights = {name: (heatmap_weights or {}).get(name, 1.0) for name in heatmaps}
+    heatmaps = {name: target for name, target in heatmaps.items() if weights[name]}
     for name, target in heatmaps.items():
         mask = masks.get(name)
         if are_chances:
             parts[name] = presence_weight * presence_loss(predicted[name], target, mask)
         else:
             parts[name] = heatmap_loss(predicted[name], target, mask, foreground_weight=foreground_weight)
-    total = torch.stack(list(parts.values())).sum()
+    total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
     parts["pull"], parts["push"] = tag_loss(predicted[tags], tag_cells)
     total = total + tag_weight * (parts["pull"] + parts["push"])
     if location_weight:
         maps = [
-            location_loss(predicted[name], target, masks.get(name), are_chances=are_chances)
+            weights[name] * location_loss(predicted[name], target, masks.get(name), are_chances=are_chances)
             for name, target in heatmaps.items()
         ]
         parts["location"] = torch.stack(maps).sum()

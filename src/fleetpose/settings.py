@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +24,8 @@ def from_plain(kind: type[T], data: object, *, where: str = "settings") -> T:
     """Build a dataclass of type `kind` from mappings, lists and scalars, checking every name and type.
 
     Args:
-        kind: a dataclass whose fields are scalars, paths, tuples, dicts by name, optional values (one type or
-            None) or further dataclasses.
+        kind: a dataclass whose fields are scalars, literals, paths, tuples, dicts by name, optional values
+            (one type or None) or further dataclasses.
         data: mapping with the fields' names; fields that have a default may be absent.
         where: what the data is, for messages.
 
@@ -107,12 +107,8 @@ def _is_required(item: dataclasses.Field[Any]) -> bool:
 def _convert(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a type and its value
     """Bring `value` to the type `hint`, or raise."""
     origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _convert_optional(hint, value, where)
-    if origin is tuple:
-        return _convert_tuple(typing.get_args(hint), value, where)
-    if origin is dict:
-        return _convert_dict(typing.get_args(hint), value, where)
+    if origin in _CONVERTERS:
+        return _CONVERTERS[origin](typing.get_args(hint), value, where)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_plain(hint, value, where=where)  # type: ignore[arg-type]
     if hint is float:
@@ -130,8 +126,14 @@ def _convert_dict(members: tuple[Any, ...], value: object, where: str) -> dict[s
     return {str(name): _convert(members[1], item, f"{where}.{name}") for name, item in value.items()}
 
 
-def _convert_optional(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401
-    (member,) = (member for member in typing.get_args(hint) if member is not type(None))
+def _convert_choice(choices: tuple[Any, ...], value: object, where: str) -> object:
+    if value not in choices:
+        raise UnknownNameError(where, str(value), [str(choice) for choice in choices])
+    return value
+
+
+def _convert_optional(members: tuple[Any, ...], value: object, where: str) -> Any:  # noqa: ANN401
+    (member,) = (member for member in members if member is not type(None))
     return None if value is None else _convert(member, value, where)
 
 
@@ -153,3 +155,13 @@ def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple
         _convert(member, item, f"{where}.{index}")
         for index, (member, item) in enumerate(zip(members, value, strict=True))
     )
+
+
+#: How values of a composed type are brought to it: (its arguments, value, name) → value.
+_CONVERTERS: Mapping[Any, Callable[[tuple[Any, ...], object, str], Any]] = {
+    typing.Union: _convert_optional,
+    types.UnionType: _convert_optional,
+    typing.Literal: _convert_choice,
+    tuple: _convert_tuple,
+    dict: _convert_dict,
+}

@@ -98,6 +98,8 @@ def test_a_file_that_holds_no_settings_is_refused_in_one_line(tmp_path, content)
         (lambda: OptimiserSettings(ema_decay=1), r"optimiser\.ema_decay must be from 0 to below 1"),
         (lambda: LossSettings(tags=-1), "every weight of the loss must be at least 0"),
         (lambda: LossSettings(sigma_cells=(2.0, 0.0)), r"loss\.sigma_cells must be above 0"),
+        (lambda: LossSettings(heatmaps=(1.0, -1.0)), r"loss\.heatmaps must be at least 0"),
+        (lambda: LossSettings(heatmaps=(0.0, 0.0)), r"loss\.heatmaps must be above 0"),
         (lambda: TrainConfig(model="x", sources=(), phases=()), "a run needs at least one phase"),
     ],
 )
@@ -135,3 +137,8 @@ def test_settings_that_this_version_does_not_know_are_told(plan):
     before = to_plain(plan) | {"magic": 3}
 
     assert changed_settings(before, plan) == {"magic": (3, None)}
+
+
+def test_a_precision_that_does_not_exist_is_refused_with_the_closest(plan):
+    with pytest.raises(ConfigError, match=r"precision.*bf16.*did you mean.*bf16-mixed"):
+        override(plan, ["precision=bf16-mixd"])

@@ -191,13 +191,11 @@ def test_parts_of_the_loss_add_up_in_the_log(config, train, tmp_path):
 
 def test_what_the_run_is_given_stays_given(config, train, tmp_path):
     threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
-    precision = torch.backends.mkldnn.conv.fp32_precision
 
-    train(replace(config, bf16_convolutions=True, threads=threads + 1), tmp_path)
+    train(replace(config, threads=threads + 1), tmp_path)
 
     assert torch.get_num_threads() == threads
     assert cv2.getNumThreads() == cv2_threads
-    assert torch.backends.mkldnn.conv.fp32_precision == precision
 
 
 def test_the_averaged_network_lags_behind_and_is_what_gets_scored(every_step, train, acts, tmp_path):
@@ -381,12 +379,27 @@ def test_a_broken_picture_is_named_in_one_line(tiny, train, tmp_path, workers):
     with pytest.raises(DatasetError, match=r"^cannot read the picture .*\.png: it is missing or broken$"):
         train(settings, tmp_path / "run")
 
+    assert not multiprocessing.active_children()  # or the program would never end
+
 
 def test_a_size_that_the_network_cannot_take_is_refused(config, train, tmp_path):
     with pytest.raises(ShapeError, match=r"input size must be"):
         train(replace(config, phases=(Phase(size=(64, 66), batch=1, steps=1),)), tmp_path)
 
 
-def test_target_spreads_must_match_the_networks_heatmaps(config, train, tmp_path):
-    with pytest.raises(ConfigError, match=r"loss\.sigma_cells must have 2 entries"):
-        train(replace(config, loss=LossSettings(sigma_cells=(2.0,))), tmp_path)
+@pytest.mark.parametrize("name", ["sigma_cells", "heatmaps"])
+def test_target_spreads_and_weights_must_match_the_networks_heatmaps(config, train, tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"loss\.{name} must have 2 entries"):
+        train(replace(config, loss=LossSettings(**{name: (2.0,)})), tmp_path)
+
+
+def test_arithmetic_in_half_precision_learns_and_keeps_full_weights(config, train, tmp_path):
+    train(replace(config, precision="bf16-mixed"), tmp_path)
+
+    weights = load_checkpoint(tmp_path / "last.pt")["network"]
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}
+    losses = [float(row["total"]) for row in rows_of(tmp_path / "train.csv")]
+    exact = tmp_path / "exact"
+    train(config, exact)
+    assert losses == pytest.approx([float(row["total"]) for row in rows_of(exact / "train.csv")], rel=0.05)
+    assert losses != [float(row["total"]) for row in rows_of(exact / "train.csv")]

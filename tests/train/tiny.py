@@ -120,7 +120,6 @@ def settings(folder: Path) -> TrainConfig:
         threads=1,
         workers=0,
         log_every_steps=1,
-        bf16_convolutions=False,
     )
 
 

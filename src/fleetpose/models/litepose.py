@@ -207,14 +207,14 @@ class LitePose(PoseNetwork):
         maps = self.predict_quarter(quarter, raw[1])
         heatmaps, tags = maps[:, : self.num_keypoints], maps[:, self.num_keypoints :]
         if self.tag_ramp:
-            tags = tags + self.tag_ramp * _positions(tags, stride=4)
+            tags = tags.float() + self.tag_ramp * _positions(tags, stride=4)
         fine_heatmaps = self.predict_half(half, raw[0])
         if self.sharpness:
             heatmaps, fine_heatmaps = self._as_chances(heatmaps), self._as_chances(fine_heatmaps)
         return self.named(heatmaps, tags, fine_heatmaps)
 
     def _as_chances(self, maps: Tensor) -> Tensor:
-        return torch.sigmoid(self.sharpness * (maps - SIGMOID_CENTRE))
+        return torch.sigmoid(self.sharpness * (maps.float() - SIGMOID_CENTRE))
 
 
 def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
@@ -232,8 +232,8 @@ def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
 
 def _positions(maps: Tensor, *, stride: int) -> Tensor:
     """How far right each cell lies plus half of how far down, in pixels, `[h, w]`."""
-    across = torch.arange(maps.shape[3], dtype=maps.dtype, device=maps.device)
-    down = torch.arange(maps.shape[2], dtype=maps.dtype, device=maps.device)
+    across = torch.arange(maps.shape[3], dtype=torch.float32, device=maps.device)
+    down = torch.arange(maps.shape[2], dtype=torch.float32, device=maps.device)
     return stride * (across[None, :] + 0.5 * down[:, None])
 
 

@@ -104,9 +104,10 @@ def train(
         accelerator=accelerator,
         devices=devices,
         strategy="auto" if devices == 1 else DDPStrategy(timeout=PATIENCE),
+        precision=config.precision,
     )
     fabric.launch()
-    with machine_settings(threads=config.threads, bf16_convolutions=config.bf16_convolutions):
+    with machine_settings(threads=config.threads):
         run = _Run(config, folder, fabric, is_resumed=is_resumed)
         with stop_signals() as is_asked_to_stop:
             for batch in run.remaining_batches():
@@ -141,6 +142,8 @@ class _Run:
         self.codec = AssociativeEmbeddingCodec(fields=network.fields, sigma_cells=config.loss.sigma_cells)
         self.makers = self._makers()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        names = (field.name for field in self.codec.heatmap_fields)
+        self._heatmap_weights = dict(zip(names, config.loss.heatmaps, strict=True))
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
         self.network, self.optimiser = fabric.setup(network, adamw(network, config.optimiser))
         self.network.train()
@@ -174,11 +177,13 @@ class _Run:
         for phase in self.config.phases:
             network.check_size(phase.size)
         heatmaps = [field for field in network.fields if field.kind is FieldKind.HEATMAPS]
-        if len(self.config.loss.sigma_cells) != len(heatmaps):
-            raise ConfigError(
-                f"loss.sigma_cells must have {len(heatmaps)} entries, one per heatmap field "
-                f"of {self.config.model}, got {len(self.config.loss.sigma_cells)}"
-            )
+        for name in ("sigma_cells", "heatmaps"):
+            entries = len(getattr(self.config.loss, name))
+            if entries != len(heatmaps):
+                raise ConfigError(
+                    f"loss.{name} must have {len(heatmaps)} entries, one per heatmap field "
+                    f"of {self.config.model}, got {entries}"
+                )
         if self.config.init is not None and not is_resumed:
             load_strictly(network, load_checkpoint(self.config.init)["ema"])
         return network
@@ -270,6 +275,7 @@ class _Run:
             foreground_weight=self.config.loss.foreground,
             location_weight=self.config.loss.location,
             presence_weight=self.config.loss.presence,
+            heatmap_weights=self._heatmap_weights,
         )
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:

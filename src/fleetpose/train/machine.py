@@ -1,4 +1,4 @@
-"""Settings of the machine that make training on a CPU fast and repeatable."""
+"""Settings of the machine that make training on a CPU fast."""
 
 from __future__ import annotations
 
@@ -16,29 +16,22 @@ _M_MMAP_MAX = -4
 
 
 @contextmanager
-def machine_settings(*, threads: int, bf16_convolutions: bool) -> Iterator[None]:
-    """Set threads, allocator and arithmetic for a run; afterwards all but the allocator are as they were.
+def machine_settings(*, threads: int) -> Iterator[None]:
+    """Set threads and allocator for a run; afterwards all but the allocator are as they were.
 
     Args:
         threads: CPU threads for the arithmetic, 0 for as many as there are now.
-        bf16_convolutions: let fp32 convolutions on the CPU multiply in bf16.
     """
     keep_freed_memory()
     cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
-    convolutions = getattr(torch.backends.mkldnn, "conv", None)  # newer torch only
-    precision = convolutions.fp32_precision if convolutions else ""
     cv2.setNumThreads(0)
     if threads:
         torch.set_num_threads(threads)
-    if convolutions:
-        convolutions.fp32_precision = "bf16" if bf16_convolutions else "ieee"
     try:
         yield
     finally:
         cv2.setNumThreads(cv2_threads)
         torch.set_num_threads(torch_threads)
-        if convolutions:
-            convolutions.fp32_precision = precision
 
 
 def keep_freed_memory() -> None:

@@ -78,10 +78,16 @@ def batches(dataset: SceneDataset, numbers: SceneNumbers, *, workers: int) -> It
         prefetch_factor=4 if workers else None,
         worker_init_fn=_calm_worker,
     )
+    scenes = iter(loader)
     try:
-        yield from loader
+        yield from scenes
     except DatasetError as error:  # a worker's message comes wrapped in its traceback
         raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error
+    finally:
+        # An error's traceback keeps the iterator alive, and a worker, which is deaf to SIGTERM, would then
+        # keep the whole program from ending.
+        if workers:
+            scenes._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
 
 
 def _calm_worker(_: int) -> None:
