@@ -193,7 +193,10 @@ def test_the_threshold_reaches_the_model(fleetpose_here, photo, dots_model):
     assert ", 0 people" in fleetpose_here("predict", photo, "-m", dots_model, "--threshold", "0.99")[1]
 
 
-def test_interrupted_work_leaves_complete_files(start_fleetpose, tmp_path, dots_model):
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_interrupted_work_leaves_complete_files(start_fleetpose, tmp_path, dots_model, number, code, word):
     with VideoWriter(tmp_path / "clip.mp4") as writer:  # small frames, which are quick to write
         for _ in range(1500):
             writer.add(np.zeros((32, 32, 3), np.uint8))
@@ -203,11 +206,11 @@ def test_interrupted_work_leaves_complete_files(start_fleetpose, tmp_path, dots_
         time.sleep(0.05)
     time.sleep(1.0)
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
 
-    assert process.returncode == 130
-    assert err == "error: interrupted\n"
+    assert process.returncode == code
+    assert err == f"error: {word}\n"
     frames = len(_load(tmp_path / "mine" / "images.coco.json"))
     assert 0 < frames < 1500
     assert "frames" in out

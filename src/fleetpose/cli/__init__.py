@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cyclopts import App, CycloptsError
 
 import fleetpose
-from fleetpose.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from fleetpose.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 from fleetpose.errors import PoseError
 
 
@@ -68,13 +71,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = build_app()(tokens, result_action="return_value", exit_on_error=False, print_error=False)
+        with _polite_kill():
+            code = build_app()(tokens, result_action="return_value", exit_on_error=False, print_error=False)
     except (PoseError, CycloptsError, ImportError, OSError) as error:
         return _complain(error, verb=tokens[0] if tokens else "")
+    except _TerminatedError:
+        _write_error("terminated")
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         _write_error("interrupted")
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """A polite kill, which ends work as Ctrl-C does: with complete files."""
+
+
+@contextmanager
+def _polite_kill() -> Iterator[None]:
+    """Let SIGTERM, as a service manager sends it, be an exception; only the main thread may ask for that."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(error: Exception, *, verb: str) -> int:
