@@ -101,8 +101,8 @@ def scaling(factor_x: float, factor_y: float) -> Array:
 
 def similarity(
     *,
-    source_xy: Sequence[float],
-    target_xy: Sequence[float],
+    source_xy: Sequence[float] | Array,
+    target_xy: Sequence[float] | Array,
     scale: float,
     angle_deg: float = 0.0,
     is_mirrored: bool = False,
@@ -198,6 +198,41 @@ def fit_canvas(
         scale=factor,
     )
     return affine, (canvas_h, canvas_w)
+
+
+def fit_box(
+    box_xyxy: Array,
+    size: tuple[int, int],
+    *,
+    padding: float = 1.0,
+    angle_deg: float = 0.0,
+    is_mirrored: bool = False,
+) -> Array:
+    """Affine map `[2, 3]` from an image to a crop of `size` (h, w) around a box.
+
+    The box, widened by the factor `padding` about its centre, lies centred in the crop and touches two of
+    its edges: nothing is distorted, and the shorter direction shows more of the image. (The rule of
+    SimpleBaseline, arXiv:1804.06208, with edges on edges instead of its half-pixel shifts.)
+
+    Args:
+        box_xyxy: `[4]`; sides under a pixel count as one.
+        size: of the crop, in pixels.
+        padding: 1.25 in the papers.
+        angle_deg: the crop's content turns clockwise by this about the box's centre.
+        is_mirrored: the crop's content is mirrored left to right.
+
+    >>> fit_box(np.array([-0.5, -0.5, 99.5, 49.5]), (200, 200)).tolist()
+    [[2.0, 0.0, 0.5], [0.0, 2.0, 50.5]]
+    """
+    h, w = size
+    box_w, box_h = np.maximum(box_xyxy[2:] - box_xyxy[:2], 1.0) * padding
+    return similarity(
+        source_xy=(box_xyxy[:2] + box_xyxy[2:]) / 2,
+        target_xy=((w - 1) / 2, (h - 1) / 2),
+        scale=min(h / float(box_h), w / float(box_w)),
+        angle_deg=angle_deg,
+        is_mirrored=is_mirrored,
+    )
 
 
 def xywh_to_xyxy(boxes_xywh: Array) -> Array:
