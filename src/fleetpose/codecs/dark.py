@@ -23,7 +23,7 @@ def dark_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices, *, ker
     """Tops of the Gaussians under the peaks at whole cells → `[C, 2]` (x, y) in cells.
 
     A peak in the two outermost rows or columns stays where it is. So does one whose surroundings are flat, or
-    so far from a Gaussian that the step would leave the cells that it was computed from (the authors take it).
+    so far from a Gaussian that the step would leave the cells it was computed from (the authors take it).
 
     Args:
         heatmaps: `[K, h, w]`.
