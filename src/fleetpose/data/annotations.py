@@ -1,8 +1,7 @@
-"""Readers of annotation files: COCO keypoints, data in the same layout, folders without people."""
+"""Pictures with labelled people: readers of annotation files and of folders without people."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetpose.data.layouts import Split, load_annotations
+from fleetpose.data.matching import match_keypoints
 from fleetpose.errors import DatasetError
 from fleetpose.geometry import boxes_from_coco, keypoint_boxes
 from fleetpose.media.images import is_image_file
@@ -32,6 +33,8 @@ class Picture:
         is_known: `[N, K]` False where nobody looked for that keypoint of that person.
         boxes: `[N, 4]` xyxy in pixels.
         ignored: COCO segmentations (polygons or run lengths) of crowds and of people without keypoints.
+        outlines: COCO segmentation of each of the N people, None where there is none; empty unless asked for.
+        crowd_index: CrowdPose's measure of crowding in [0, 1], None where the file has none.
     """
 
     path: Path
@@ -40,6 +43,8 @@ class Picture:
     is_known: npt.NDArray[np.bool_]
     boxes: npt.NDArray[np.float32]
     ignored: tuple[Any, ...] = ()
+    outlines: tuple[Any, ...] = ()
+    crowd_index: float | None = None
 
 
 def read_pictures(folder: Path, *, num_keypoints: int) -> list[Picture]:
@@ -66,9 +71,17 @@ def read_pictures(folder: Path, *, num_keypoints: int) -> list[Picture]:
 
 
 def read_coco(
-    annotations: Path, images: Path, *, skeleton: Skeleton, is_zero_unknown: bool = False
+    annotations: Path,
+    images: Path,
+    *,
+    skeleton: Skeleton,
+    is_zero_unknown: bool = False,
+    has_outlines: bool = False,
+    split: Split = "train",
 ) -> list[Picture]:
-    """Read a COCO keypoint file and bring its keypoints, by name, into the order of `skeleton`.
+    """Read an annotation file and bring its keypoints, by name, into the order of `skeleton`.
+
+    The file is COCO's or of another layout that `load_annotations` knows.
 
     Keypoints of `skeleton` that the file does not name are unknown for all its people. An optional `votes`
     list of an annotation, one number per keypoint, marks with -1 the labels that are probably wrong: they
@@ -76,18 +89,24 @@ def read_coco(
     file does not list are left out, and so are those of other categories.
 
     Args:
-        annotations: COCO JSON with one category that names its keypoints.
+        annotations: COCO JSON with one category that names its keypoints, or a file of another layout.
         images: folder of the pictures.
         skeleton: wanted keypoints.
         is_zero_unknown: v = 0 means that nobody looked, rather than that the keypoint is not in view.
+        has_outlines: keep people's outlines, which copying people into other pictures needs.
+        split: part to take of a file that holds training and test pictures.
 
     Raises:
         DatasetError: the file cannot be read, or its parts do not hold together.
     """
-    data = load_coco_json(annotations)
+    data = load_coco_json(annotations, split=split)
     category = _keypoint_category(data, annotations)
     reader = _PersonReader(
-        annotations, list(category["keypoints"]), skeleton, is_zero_unknown=is_zero_unknown
+        annotations,
+        list(category["keypoints"]),
+        skeleton,
+        is_zero_unknown=is_zero_unknown,
+        has_outlines=has_outlines,
     )
     records = _records_by_id(data["images"], annotations)
     by_image = defaultdict(list)
@@ -120,26 +139,13 @@ def check_pictures(pictures: Sequence[Picture]) -> None:
         )
 
 
-def load_coco_json(path: Path) -> dict[str, Any]:
-    """Read a COCO file and check that images, annotations and categories are there.
+def load_coco_json(path: Path, *, split: Split = "train") -> dict[str, Any]:
+    """Read an annotation file → COCO data, in which images, annotations and categories are there.
 
     Raises:
         DatasetError: the file is missing, no JSON, or lacks a part.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DatasetError(f"cannot read annotations {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise DatasetError(f"{path} is no valid JSON: {error}") from error
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(data, dict) or not isinstance(data.get(key), list)
-    ]
-    if missing:
-        raise DatasetError(f"{path} is no COCO file: it lacks a list of {', '.join(missing)}")
-    return dict(data)
+    return load_annotations(path, split=split)
 
 
 def _keypoint_category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -165,23 +171,31 @@ class _PersonReader:
     """Turns the annotations of one file into people of the wanted skeleton."""
 
     def __init__(
-        self, file: Path, names: Sequence[str], skeleton: Skeleton, *, is_zero_unknown: bool
+        self,
+        file: Path,
+        names: Sequence[str],
+        skeleton: Skeleton,
+        *,
+        is_zero_unknown: bool,
+        has_outlines: bool,
     ) -> None:
-        if not set(names) & set(skeleton.keypoints):
+        order = match_keypoints(names, skeleton)
+        if (order < 0).all():
             raise DatasetError(
                 f"{file} names none of the keypoints of {skeleton.name}: it has {', '.join(names)}"
             )
         self.file = file
         self.names = names
-        self.is_named = np.array([name in names for name in skeleton.keypoints])
-        self.order = np.array([names.index(name) if name in names else 0 for name in skeleton.keypoints])
+        self.is_named = order >= 0
+        self.order = np.maximum(order, 0)
         self.is_zero_unknown = is_zero_unknown
+        self.has_outlines = has_outlines
 
     def picture(
         self, path: Path, record: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
     ) -> Picture:
         """Sort the annotations of a picture into people and regions to ignore."""
-        people, known, boxes, ignored = [], [], [], []
+        people, known, boxes, outlines, ignored = [], [], [], [], []
         size = (record.get("height") or _ENDLESS, record.get("width") or _ENDLESS)
         for annotation in annotations:
             given = self._keypoints(annotation)
@@ -192,6 +206,7 @@ class _PersonReader:
             people.append(points)
             known.append(is_known)
             boxes.append(self._box(annotation, given, size))
+            outlines.append(annotation.get("segmentation") or None)
         num_keypoints = len(self.order)
         return Picture(
             path=path,
@@ -200,6 +215,8 @@ class _PersonReader:
             is_known=np.array(known, bool).reshape(-1, num_keypoints),
             boxes=np.array(boxes, np.float32).reshape(-1, 4),
             ignored=tuple(ignored),
+            outlines=tuple(outlines) if self.has_outlines else (),
+            crowd_index=record.get("crowdIndex"),
         )
 
     def _keypoints(self, annotation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
