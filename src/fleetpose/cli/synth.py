@@ -118,7 +118,7 @@ def dataset(
     count: int,
     seed: int = 0,
     workers: int = 1,
-    shard_size: int = 100,
+    shard_size: int = 50,
     clip_frames: int = 0,
     fps: float = 10.0,
     semantic: Flag = False,

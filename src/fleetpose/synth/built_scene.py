@@ -49,12 +49,7 @@ def plane(
 
 def surface(rng: np.random.Generator, library: Library, kinds: tuple[str, ...]) -> tuple[int, float]:
     """Draw a material tile among `kinds` (its name without the number): its texture and mean luminance."""
-    found = [
-        (sheet, number)
-        for sheet in ("floor", "wall", "ground", "fabric")
-        for number, name in enumerate(library.swatches.get(sheet, {}).get("names", ()))
-        if str(name).rpartition("_")[0] in kinds
-    ]
+    found = library.tiles(kinds)
     if found:
         sheet, number = found[rng.integers(len(found))]
         image = library.swatch(sheet, number)

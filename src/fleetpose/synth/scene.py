@@ -86,21 +86,11 @@ def panorama_backdrop(rng: np.random.Generator, library: Library, panorama: Pano
 
 def nearest_swatch(rng: np.random.Generator, library: Library, sheet: str, colour: Array) -> int:
     """One of the five tiles whose mean sRGB colour is closest in hue to `colour`."""
-    means = swatch_means(library, sheet)
+    means = library.swatch_means(sheet)
     chroma = means / means.sum(axis=1, keepdims=True)
     wanted = colour / max(float(colour.sum()), 1e-6)
     order = np.argsort(np.linalg.norm(chroma - wanted, axis=1), kind="stable")
     return int(order[rng.integers(5)])
-
-
-def swatch_means(library: Library, sheet: str) -> Array:
-    """Mean colour `[count, 3]` of every tile of a sheet."""
-    entry = library.swatches[sheet]
-    picture = library.picture(f"textures/swatches/{entry['file']}")
-    columns, count = int(entry["columns"]), int(entry["count"])
-    rows = (count + columns - 1) // columns
-    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(small.reshape(-1, 3)[:count], np.float64)
 
 
 def photo_files(folder: Path) -> list[Path]:

@@ -39,7 +39,7 @@ class Job:
     out: Path
     count: int
     seed: int = 0
-    shard_size: int = 100
+    shard_size: int = 50
     clip_frames: int = 0
     fps: float = 10.0
     semantic: bool = False
@@ -119,6 +119,8 @@ def _make_shards(
     methods = multiprocessing.get_all_start_methods()
     # A fork of a process with threads, as OpenCV and PyTorch start them, can wait for their locks for ever.
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    # The server imports once what every worker needs.
+    context.set_forkserver_preload(["__main__", __name__])
     with ProcessPoolExecutor(
         min(workers, len(missing)), context, _start, (library, config, job, photos)
     ) as pool:
