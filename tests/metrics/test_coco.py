@@ -7,9 +7,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fleetpose.errors import DatasetError
+from fleetpose.errors import DatasetError, ShapeError
 from fleetpose.metrics.coco import CocoScores, coco_keypoint_scores
+from fleetpose.metrics.matching import pair_similarities
+from fleetpose.metrics.tables import detections_from_coco, labels_from_coco
 from fleetpose.skeletons import COCO, CROWDPOSE
 
 CATEGORIES = [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}]
@@ -97,6 +101,104 @@ def test_scores_equal_those_of_pycocotools(seed, skeleton):
     expected = pycocotools_scores(truth, detections, skeleton.sigmas)
     np.testing.assert_allclose(list(scores.to_dict().values()), expected, rtol=0, atol=1e-9)
     assert 0 < scores.ap < 1
+
+
+COORDINATE = st.integers(0, 12).map(lambda n: 10.0 * n)
+
+
+@st.composite
+def small_sets(draw):
+    """Few coordinates, scores and areas, so that people, similarities and scores are often equal."""
+    num_images, num_keypoints = draw(st.integers(1, 3)), 2
+    points = st.lists(st.tuples(COORDINATE, COORDINATE), min_size=num_keypoints, max_size=num_keypoints)
+    annotations = []
+    for _ in range(draw(st.integers(1, 7))):
+        v = draw(st.lists(st.sampled_from([0, 1, 2]), min_size=num_keypoints, max_size=num_keypoints))
+        xy = np.array(draw(points)) * (np.array(v) > 0)[:, None]
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": draw(st.integers(1, num_images)),
+                "category_id": draw(st.sampled_from([1, 1, 1, 2])),
+                "iscrowd": draw(st.sampled_from([0, 0, 0, 1])),
+                "bbox": [draw(COORDINATE), draw(COORDINATE), 40.0, 30.0],
+                "area": draw(st.sampled_from([500.0, 1024.0, 5000.0, 9216.0, 20000.0])),
+                "keypoints": np.column_stack([xy, v]).ravel().tolist(),
+                "num_keypoints": sum(n > 0 for n in v),
+            }
+        )
+    has_boxes = draw(st.booleans())
+    rows = []
+    for _ in range(draw(st.integers(1, 12))):
+        source = draw(st.sampled_from([None, *annotations]))
+        xy = draw(points) if source is None else np.reshape(source["keypoints"], (-1, 3))[:, :2]
+        row = {
+            "image_id": draw(st.integers(1, num_images)) if source is None else source["image_id"],
+            "category_id": draw(st.sampled_from([1, 1, 1, 2])),
+            "keypoints": np.column_stack([xy, np.ones(num_keypoints)]).ravel().tolist(),
+            "score": draw(st.sampled_from([0.2, 0.5, 0.5, 0.9])),
+        }
+        rows.append(
+            row | ({"bbox": [0, 0, *draw(st.sampled_from([(20, 30), (90, 90)]))]} if has_boxes else {})
+        )
+    images = [{"id": n} for n in range(1, num_images + 1)]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1}, {"id": 2}]}, rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_sets())
+def test_scores_equal_those_of_pycocotools_where_much_is_equal(drawn):
+    truth, rows = drawn
+
+    scores = coco_keypoint_scores(truth, rows, [0.2, 0.3])
+
+    expected = pycocotools_scores(truth, rows, [0.2, 0.3])
+    np.testing.assert_allclose(list(scores.to_dict().values()), expected, rtol=0, atol=1e-9)
+
+
+def test_similarities_equal_those_of_pycocotools_to_the_last_bit():
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    truth = random_annotations(np.random.default_rng(3), num_images=1)
+    while len(truth["annotations"]) < 30:
+        truth["annotations"] += random_annotations(np.random.default_rng(len(truth["annotations"])))[
+            "annotations"
+        ]
+    for annotation in truth["annotations"]:
+        annotation["image_id"] = 1
+    rows = random_detections(np.random.default_rng(4), truth | {"images": [{"id": 1}]})[:20]
+    labels = labels_from_coco(truth, num_keypoints=17)
+    detections = detections_from_coco(rows, num_keypoints=17)
+    found, labelled = (grid.ravel() for grid in np.mgrid[: len(rows), : len(labels)])
+
+    similarities = pair_similarities(labels, detections.keypoints, labelled, found, np.array(COCO.sigmas))
+
+    evaluation = cocoeval.COCOeval(iouType="keypoints")
+    evaluation._gts[1, 1] = truth["annotations"]
+    evaluation._dts[1, 1] = [row | {"score": 0.5} for row in rows]
+    evaluation.params.kpt_oks_sigmas = np.array(COCO.sigmas)
+    expected = evaluation.computeOks(1, 1)
+    assert similarities.tolist() == expected.ravel().tolist()
+    assert len(set(labels.is_labelled.sum(axis=1).tolist())) > 5
+
+
+def test_scores_are_named_as_in_papers():
+    named = coco_keypoint_scores(truth_of(one_person()), [], COCO.sigmas).named()
+
+    assert list(named) == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
+    assert (named["APm"], named["APl"]) == (-1.0, 0.0)
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(ShapeError, match="finite numbers"):
+        coco_keypoint_scores(truth_of(one_person()), [detection_of(one_person(), float("nan"))], COCO.sigmas)
+
+
+def test_a_detection_without_a_score_is_refused():
+    row = detection_of(one_person())
+    del row["score"]
+
+    with pytest.raises(DatasetError, match="lacks 'score'"):
+        coco_keypoint_scores(truth_of(one_person()), [row], COCO.sigmas)
 
 
 def test_the_random_sets_hold_what_makes_scoring_hard():
