@@ -19,6 +19,14 @@ DOT_COLORS = np.array(
 SLOT = 128
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Measurements of tests stay out of the user's cache, and the other way round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEETPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared():
     """Folder with data and golden outputs that are not part of the repository."""
