@@ -15,8 +15,8 @@ from fleetpose.data.label_maps import (
     SYNTH,
 )
 from fleetpose.data.segmentation import (
-    CropSettings,
     SegmentationCrops,
+    SegmentationCropSettings,
     SegmentationSample,
     SegmentedPicture,
     crop,
@@ -146,7 +146,7 @@ def _stripes(size=(40, 60)):
 
 
 def test_picture_and_labels_move_together():
-    settings = CropSettings(size=(24, 32), zoom=(0.5, 2), light=0)
+    settings = SegmentationCropSettings(size=(24, 32), zoom=(0.5, 2), light=0)
     for number in range(20):
         drawn = crop(_stripes(), settings, np.random.default_rng(number))
 
@@ -160,14 +160,14 @@ def test_picture_and_labels_move_together():
 def test_a_crop_at_the_pictures_own_scale_is_a_part_of_it():
     stripes = _stripes()
 
-    drawn = crop(stripes, CropSettings(size=(40, 60), **STILL), np.random.default_rng(0))
+    drawn = crop(stripes, SegmentationCropSettings(size=(40, 60), **STILL), np.random.default_rng(0))
 
     np.testing.assert_array_equal(drawn.image, stripes.image)
     np.testing.assert_array_equal(drawn.labels, stripes.labels)
 
 
 def test_crops_show_every_part_of_the_picture_and_both_sides():
-    settings = CropSettings(size=(10, 10), zoom=(1, 1), light=0)
+    settings = SegmentationCropSettings(size=(10, 10), zoom=(1, 1), light=0)
     ramp = np.broadcast_to(np.arange(60, dtype=np.uint8), (40, 60))
     sample = SegmentationSample(np.repeat(ramp[..., None], 3, axis=2), ramp)
 
@@ -179,7 +179,9 @@ def test_crops_show_every_part_of_the_picture_and_both_sides():
 
 
 def test_what_lies_beyond_a_small_picture_is_ignored():
-    drawn = crop(_stripes((10, 12)), CropSettings(size=(20, 24), **STILL), np.random.default_rng(0))
+    drawn = crop(
+        _stripes((10, 12)), SegmentationCropSettings(size=(20, 24), **STILL), np.random.default_rng(0)
+    )
 
     assert (drawn.labels != IGNORED).sum() == 120
 
@@ -192,19 +194,19 @@ def test_a_crops_number_alone_decides_it_and_every_picture_comes_once_an_epoch(t
         pictures.append(
             SegmentedPicture(tmp_path / f"{number}.png", tmp_path / f"{number}_l.png", CITYSCAPES_IDS)
         )
-    crops = SegmentationCrops(pictures, CropSettings(size=(8, 8), **STILL), seed=3)
+    crops = SegmentationCrops(pictures, SegmentationCropSettings(size=(8, 8), **STILL), seed=3)
 
     epochs = [[int(crops.make(4 * epoch + k).image[0, 0, 0]) for k in range(4)] for epoch in range(8)]
 
     assert all(sorted(epoch) == [0, 50, 100, 150] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 3
-    again = SegmentationCrops(pictures, CropSettings(size=(8, 8), zoom=(0.5, 2)), seed=3)
+    again = SegmentationCrops(pictures, SegmentationCropSettings(size=(8, 8), zoom=(0.5, 2)), seed=3)
     np.testing.assert_array_equal(again.make(9).image, again.make(9).image)
 
 
 @pytest.mark.parametrize("values", [{"size": (0, 8)}, {"zoom": (2, 1)}, {"light": 2}])
 def test_impossible_crops_are_refused(values):
     with pytest.raises(ConfigError, match="crops need"):
-        CropSettings(**{"size": (8, 8), **values})
+        SegmentationCropSettings(**{"size": (8, 8), **values})
     with pytest.raises(DatasetError, match="at least one"):
-        SegmentationCrops([], CropSettings(size=(8, 8)))
+        SegmentationCrops([], SegmentationCropSettings(size=(8, 8)))

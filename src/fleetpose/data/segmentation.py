@@ -45,7 +45,7 @@ class SegmentationSample:
 
 
 @dataclass(frozen=True, slots=True)
-class CropSettings:
+class SegmentationCropSettings:
     """How training crops are drawn.
 
     Attributes:
@@ -167,7 +167,7 @@ class SegmentationCrops:
     """
 
     pictures: Sequence[SegmentedPicture]
-    settings: CropSettings
+    settings: SegmentationCropSettings
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -189,7 +189,9 @@ class SegmentationCrops:
         return crop(load_segmented(picture), self.settings, rng)
 
 
-def crop(sample: SegmentationSample, settings: CropSettings, rng: np.random.Generator) -> SegmentationSample:
+def crop(
+    sample: SegmentationSample, settings: SegmentationCropSettings, rng: np.random.Generator
+) -> SegmentationSample:
     """Draw a crop at random zoom, place, side and light; what lies beyond the picture is ignored."""
     h, w = sample.image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
