@@ -11,6 +11,7 @@ from fleetpose.losses import (
     location_loss,
     presence_loss,
     tag_loss,
+    top_down_losses,
 )
 
 
@@ -229,6 +230,44 @@ class TestTotal:
         assert "heatmaps_s2" not in parts
         assert parts["location"] < 3 * alone["location"]
         assert parts["total"].item() == pytest.approx(expected.item())
+
+
+class TestTopDown:
+    def parts(self, weights=((1, 1, 1), (1, 1, 1)), **factors):
+        torch.manual_seed(0)
+        target = torch.zeros(2, 3, 6, 4)
+        target[:, :, 2, 1:3] = 1
+        predicted = torch.rand_like(target)
+        return top_down_losses(predicted, target, torch.tensor(weights).float(), **factors)
+
+    def test_the_papers_loss_is_the_squared_error(self):
+        torch.manual_seed(0)
+        predicted = torch.rand(2, 3, 6, 4)
+        target = torch.zeros(2, 3, 6, 4)
+
+        parts = top_down_losses(predicted, target, torch.ones(2, 3))
+
+        assert parts["total"].item() == pytest.approx(predicted.square().mean().item())
+        assert set(parts) == {"heatmaps", "total"}
+
+    def test_factors_multiply_their_parts(self):
+        parts = self.parts(presence_weight=0.5, location_weight=0.25)
+
+        alone = self.parts(presence_weight=1.0)
+        assert parts["heatmaps"].item() == pytest.approx(0.5 * alone["heatmaps"].item())
+        assert parts["total"].item() == pytest.approx((parts["heatmaps"] + 0.25 * parts["location"]).item())
+
+    @pytest.mark.parametrize("factors", [{}, {"foreground_weight": 3.0}, {"presence_weight": 1.0}])
+    def test_keypoints_that_nobody_labelled_teach_nothing(self, factors):
+        torch.manual_seed(0)
+        target = torch.rand(1, 2, 6, 4)
+        predicted = torch.rand(1, 2, 6, 4, requires_grad=True)
+
+        parts = top_down_losses(predicted, target, torch.tensor([[1.0, 0.0]]), location_weight=1.0, **factors)
+        parts["total"].backward()
+
+        assert predicted.grad[0, 0].abs().min() > 0
+        assert predicted.grad[0, 1].abs().max() == 0
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ def heatmap_loss(
     Args:
         predicted: `[B, K, h, w]`.
         target: `[B, K, h, w]` in [0, 1].
-        mask: `[B, K, h, w]`, 1 where the cell counts; None counts all. Ignored cells add nothing but stay in
-            the denominator, as in HigherHRNet (arXiv:1908.10357).
+        mask: `[B, K, h, w]` or `[B, K, 1, 1]`, 1 where the cell counts; None counts all. Ignored
+            cells add nothing but stay in the denominator, as in HigherHRNet (arXiv:1908.10357).
         foreground_weight: the squared error of a cell is weighted by 1 + this times its target, so that the
             few cells near a keypoint are not drowned by the background. 0 is the papers' loss.
 
@@ -42,7 +42,7 @@ def presence_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None)
     Args:
         predicted: `[B, K, h, w]` in [0, 1].
         target: `[B, K, h, w]` in [0, 1].
-        mask: `[B, K, h, w]`, 1 where the cell counts; None counts all.
+        mask: `[B, K, h, w]` or `[B, K, 1, 1]`, 1 where the cell counts; None counts all.
 
     Returns:
         Scalar in nats: sum over the cells that count, divided by the sum of the target, so that the few cells
@@ -70,7 +70,7 @@ def location_loss(
     Args:
         predicted: `[B, K, h, w]`.
         target: `[B, K, h, w]` in [0, 1].
-        mask: `[B, K, h, w]`, 1 where the cell counts; None counts all.
+        mask: `[B, K, h, w]` or `[B, K, 1, 1]`, 1 where the cell counts; None counts all.
         are_chances: `predicted` is a sigmoid, whose logits are compared; else its values times a constant.
 
     Returns:
@@ -86,6 +86,42 @@ def location_loss(
     shown = (weights.amax(dim=2) > 0.5) & (mass > 1)
     entropy = -(weights * logits.log_softmax(dim=2)).sum(dim=2) / mass.clamp(min=1)
     return (entropy * shown).sum() / shown.sum().clamp(min=1)
+
+
+def top_down_losses(
+    predicted: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    *,
+    foreground_weight: float = 0.0,
+    location_weight: float = 0.0,
+    presence_weight: float = 0.0,
+) -> dict[str, Tensor]:
+    """Add up the parts of the top-down loss.
+
+    Args:
+        predicted: heatmaps `[B, K, h, w]`.
+        target: `[B, K, h, w]` in [0, 1].
+        weights: `[B, K]`, 1 where the keypoint counts, 0 where nobody knows where it is.
+        foreground_weight: see `heatmap_loss`.
+        location_weight: factor of `location_loss`; the papers use 0.
+        presence_weight: factor of `presence_loss`, which then takes the place of `heatmap_loss`, the papers'
+            loss.
+
+    Returns:
+        `heatmaps`, `location` (unweighted) if asked for, and `total`.
+    """
+    are_chances = presence_weight > 0
+    mask = weights[:, :, None, None]
+    if are_chances:
+        parts = {"heatmaps": presence_weight * presence_loss(predicted, target, mask)}
+    else:
+        parts = {"heatmaps": heatmap_loss(predicted, target, mask, foreground_weight=foreground_weight)}
+    total = parts["heatmaps"]
+    if location_weight:
+        parts["location"] = location_loss(predicted, target, mask, are_chances=are_chances)
+        total = total + location_weight * parts["location"]
+    return {**parts, "total": total}
 
 
 def tag_loss(tags: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,27 @@
 """Recipes give settings for data in any folder, and a card says where weights come from."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
+from fleetpose.codecs.description import ModelDescription
+from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.codecs.top_down import TopDownCodec
+from fleetpose.data.scenes import Source
 from fleetpose.errors import ConfigError, UnknownNameError
-from fleetpose.models import MODELS
+from fleetpose.models import MODELS, PoseNetwork, build
+from fleetpose.models.counting import count
 from fleetpose.recipes import RECIPES, find_recipe
-from fleetpose.recipes.shipping import read_card
+from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card, validator
 from fleetpose.settings import from_plain, to_plain
-from fleetpose.train.config import TrainConfig
+from fleetpose.skeletons import COCO
+from fleetpose.train.checkpoint import save_checkpoint
+from fleetpose.train.config import TrainConfig, ValidationSet
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -70,3 +82,75 @@ def test_a_card_that_lacks_something_is_refused_by_name(text, problem, tmp_path)
 
     with pytest.raises(ConfigError, match=problem):
         read_card(path)
+
+
+@pytest.fixture
+def top_down_run(tmp_path):
+    """Settings of a top-down run on one picture of a red, a green and a blue dot."""
+    pytest.importorskip("lightning")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = np.zeros((80, 120, 3), np.uint8)
+    points = [(30, 40), (60, 24), (84, 60)]
+    for (x, y), colour in zip(points, np.eye(3), strict=True):
+        cv2.circle(image, (x, y), 4, (255 * colour[::-1]).tolist(), cv2.FILLED)
+    cv2.imwrite(str(folder / "1.png"), image)
+    labels = tmp_path / "labels.json"
+    person = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [20, 14, 74, 56],
+        "area": 4000,
+        "iscrowd": 0,
+        "keypoints": [*(value for x, y in points for value in (x, y, 2)), *[0] * (3 * 14)],
+    }
+    categories = [{"id": 1, "keypoints": list(COCO.keypoints)}]
+    record = {"id": 1, "file_name": "1.png", "height": 80, "width": 120}
+    labels.write_text(json.dumps({"images": [record], "annotations": [person], "categories": categories}))
+    return replace(
+        find_recipe("first-top-down", tmp_path),
+        sources=(Source(images=folder, annotations=labels),),
+        validation=(ValidationSet(name="dots", annotations=labels, images=folder),),
+    )
+
+
+class DotNetwork(PoseNetwork):
+    """The first three heatmaps are the colours of the picture, at a quarter of its size."""
+
+    size_multiple = 32
+    input_size = (128, 96)
+    fields = (Field(FieldKind.HEATMAPS, 17, stride=4),)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        colours = torch.nn.functional.avg_pool2d(images, 4).clamp(min=0) * self.scale
+        return self.named(torch.nn.functional.pad(colours, (0, 0, 0, 0, 0, 14)))
+
+
+def test_a_top_down_network_is_scored_on_labelled_boxes(top_down_run):
+    scores = validator(top_down_run)(DotNetwork().eval())
+
+    assert scores["dots/AP"] == pytest.approx(100)
+
+
+def test_a_top_down_checkpoint_is_exported_with_its_codec(top_down_run, tmp_path):
+    pytest.importorskip("onnxscript")
+    network = build("slimdeconv-plain")
+    checkpoint = tmp_path / "last.pt"
+    save_checkpoint(
+        checkpoint, {"ema": network.state_dict(), "config": to_plain(top_down_run), "progress": {}}
+    )
+
+    export_checkpoint(checkpoint, tmp_path / "dots.onnx", card=UNKNOWN_CARD)
+
+    onnx = pytest.importorskip("onnx")
+    properties = {item.key: item.value for item in onnx.load(tmp_path / "dots.onnx").metadata_props}
+    description = ModelDescription.from_json(properties["fleetpose"])
+    codec = TopDownCodec.from_description(description)
+    assert (codec.input_size, codec.sigma_cells, codec.box_padding) == ((128, 96), 1.0, 1.25)
+    assert description.input.short_side == 96
+    assert description.card.macs == count(network, (128, 96)).operations

@@ -101,11 +101,8 @@ class SceneMaker:
     _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._pictures = [_read(source, self.skeleton) for source in self.sources]
-        weights = np.array([source.weight for source in self.sources], float)
-        if weights.sum() == 0:
-            raise DatasetError("a training mixture needs at least one source with a weight above 0")
-        self._chances = weights / weights.sum()
+        self._pictures = [read_source(source, self.skeleton) for source in self.sources]
+        self._chances = source_chances([source.weight for source in self.sources])
 
     def __len__(self) -> int:
         """Return the number of different pictures."""
@@ -172,7 +169,24 @@ class SceneMaker:
         )
 
 
-def _read(source: Source, skeleton: Skeleton) -> list[Picture]:
+def source_chances(weights: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Chances of drawing from each source of a mixture.
+
+    Raises:
+        DatasetError: no weight is above 0.
+    """
+    total = sum(weights)
+    if total == 0:
+        raise DatasetError("a training mixture needs at least one source with a weight above 0")
+    return np.array(weights, float) / total
+
+
+def read_source(source: Source, skeleton: Skeleton) -> list[Picture]:
+    """Read the labels of a source; those held out are left out, and lone people get boxes of their labels.
+
+    Raises:
+        DatasetError: the source cannot be read, or nothing of it is left.
+    """
     if source.annotations is None:
         pictures = read_pictures(source.images, num_keypoints=len(skeleton))
     else:

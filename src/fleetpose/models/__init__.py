@@ -16,6 +16,7 @@ from fleetpose.models import (  # noqa: E402
     segmentation,
     simplebaseline,
     slimdeconv,
+    slimdeconv_plain,
     supernet,
 )
 from fleetpose.models.contract import Family, PoseNetwork  # noqa: E402
@@ -74,6 +75,11 @@ FAMILIES = (
         variants=tuple(slimdeconv.VARIANTS),
         build=slimdeconv.slimdeconv,
         convert_official_state_dict=slimdeconv.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(slimdeconv_plain.VARIANTS),
+        build=slimdeconv_plain.slimdeconv_plain,
+        convert_official_state_dict=slimdeconv_plain.convert_official_state_dict,
     ),
 )
 

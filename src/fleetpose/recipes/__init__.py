@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetpose.errors import ConfigError, UnknownNameError
-from fleetpose.recipes import first_weights
+from fleetpose.recipes import first_weights, top_down_first
 
 if TYPE_CHECKING:
     from fleetpose.train.config import TrainConfig
 
 #: Name of a recipe → its settings, given the folder of the training data.
-RECIPES: dict[str, Callable[[Path], TrainConfig]] = {"first-weights": first_weights.recipe}
+RECIPES: dict[str, Callable[[Path], TrainConfig]] = {
+    "first-weights": first_weights.recipe,
+    "first-top-down": top_down_first.recipe,
+}
 
 
 def find_recipe(name: str, data: Path | None) -> TrainConfig:

@@ -10,13 +10,17 @@ from typing import Any
 
 import yaml
 
-from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.description import InputDescription, ModelCard, ModelDescription
+from fleetpose.codecs.top_down import CODEC_TYPE as TOP_DOWN
+from fleetpose.data.annotations import read_coco
+from fleetpose.data.scenes import around_keypoints
 from fleetpose.errors import ConfigError
 from fleetpose.export.onnx_file import export_onnx
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
 from fleetpose.models import PoseNetwork, build
 from fleetpose.models.counting import count
+from fleetpose.recipes.labelled_boxes import LabelledBoxPredictor
+from fleetpose.results import PoseResult
 from fleetpose.runtime.evaluation import evaluate
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
@@ -24,6 +28,7 @@ from fleetpose.settings import from_plain, override
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint
 from fleetpose.train.config import TrainConfig, ValidationSet
+from fleetpose.train.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +40,20 @@ UNKNOWN_CARD = ModelCard(
 
 def describe(network: PoseNetwork, config: TrainConfig, *, name: str, card: ModelCard) -> ModelDescription:
     """Put into words what a trained network takes and gives."""
-    codec = AssociativeEmbeddingCodec(
-        fields=network.fields,
-        sigma_cells=config.loss.sigma_cells,
-        grouping=config.grouping,
-    )
+    task = task_of(network, config)
     return ModelDescription(
         name=name,
         family=config.model.partition("-")[0],
         skeleton=load_skeleton(config.skeleton),
         fields=network.fields,
         input=InputDescription(
-            short_side=config.short_side, multiple=network.size_multiple, mean=IMAGE_MEAN, std=IMAGE_STD
+            short_side=min(task.input_size),
+            multiple=network.size_multiple,
+            mean=IMAGE_MEAN,
+            std=IMAGE_STD,
         ),
         card=card,
-        codec=codec.settings(),
+        codec=task.codec.settings(),
     )
 
 
@@ -63,19 +67,30 @@ def validator(config: TrainConfig) -> Callable[[PoseNetwork], dict[str, float]] 
         return None
 
     def validate(network: PoseNetwork) -> dict[str, float]:
-        description = describe(network, config, name=config.model, card=UNKNOWN_CARD)
-        predictor = Predictor(TorchSession(network, description), threshold=0.0)
+        skeleton = load_skeleton(config.skeleton)
         scores: dict[str, float] = {}
         for item in sets:
-            result = evaluate(
-                predictor, item.annotations, item.images, skeleton=description.skeleton, every=item.every
-            )
+            predict = _predictor(network, config, item)
+            result = evaluate(predict, item.annotations, item.images, skeleton=skeleton, every=item.every)
             scores[f"{item.name}/AP"] = 100 * result.coco.ap
             scores[f"{item.name}/AP50"] = 100 * result.coco.ap50
             scores[f"{item.name}/PCK"] = 100 * result.pck.mean
         return scores
 
     return validate
+
+
+def _predictor(
+    network: PoseNetwork, config: TrainConfig, item: ValidationSet
+) -> Callable[[Path], PoseResult]:
+    """What finds people in the pictures of a validation set; a top-down network is told their boxes."""
+    session = TorchSession(network, describe(network, config, name=config.model, card=UNKNOWN_CARD))
+    if session.description.codec["type"] != TOP_DOWN:
+        return Predictor(session, threshold=0.0)
+    pictures = read_coco(item.annotations, item.images, skeleton=session.description.skeleton)
+    if item.annotations in {source.annotations for source in config.sources if source.is_single_person}:
+        pictures = [replace(one, boxes=around_keypoints(one.keypoints)) for one in pictures]
+    return LabelledBoxPredictor(session, pictures)
 
 
 def _is_there(item: ValidationSet) -> bool:
@@ -117,7 +132,7 @@ def export_checkpoint(
     """
     network, config, _ = load_trained(checkpoint)
     config = override(config, overrides)
-    cost = count(network, (config.short_side, config.short_side))
+    cost = count(network, task_of(network, config).input_size)
     counted = replace(card, params=cost.params, macs=cost.operations)
     description = describe(network, config, name=target.stem, card=counted)
     return export_onnx(network, description, target, has_half_weights=has_half_weights)

@@ -10,9 +10,13 @@ from typing import Any, Literal
 import yaml
 
 from fleetpose.codecs.grouping import GroupingSettings
+from fleetpose.data.crops import CropSettings
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.errors import ConfigError
 from fleetpose.settings import from_plain, to_plain
+
+#: Spread of the target Gaussians in the papers, on every map.
+PAPER_SIGMA_CELLS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +24,18 @@ class Phase:
     """A stretch of training at one input size; a run goes through its phases in turn.
 
     Attributes:
-        size: (H, W) of the scenes, in pixels.
-        batch: scenes per step and process.
+        size: (H, W) of the scenes or crops, in pixels.
+        batch: scenes or crops per step and process.
         steps: optimiser steps.
-        scenes: how scenes are drawn.
+        scenes: how scenes are drawn, for networks that see whole pictures.
+        crops: how crops are drawn, for networks that see one person at a time.
     """
 
     size: tuple[int, int]
     batch: int
     steps: int
     scenes: SceneSettings = field(default_factory=SceneSettings)
+    crops: CropSettings = field(default_factory=CropSettings)
 
     def __post_init__(self) -> None:
         if min(*self.size, self.batch, self.steps) < 1:
@@ -67,17 +73,17 @@ class OptimiserSettings:
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """Weights of the parts of the bottom-up loss; see `fleetpose.losses`.
+    """Weights of the parts of the loss; see `fleetpose.losses`.
 
     Attributes:
-        tags: factor of pull and push; the papers use 1e-3.
+        tags: factor of pull and push, for networks with tags; the papers use 1e-3.
         foreground: extra weight of cells near a keypoint; the papers use 0.
         location: factor of the cross-entropy between heatmaps read as a distribution over cells; the papers
             use 0. It finds keypoints several times sooner in short training.
         presence: factor of the cross-entropy per cell, in place of the squared error, for networks whose
             heatmaps are sigmoids; the papers use 0.
-        sigma_cells: spread of the target Gaussians at stride 4 and 2; the papers use 2 and 2.
-        heatmaps: factor of each heatmap field, in the order of `sigma_cells`; the papers use 1 and 1. A field
+        sigma_cells: spread of the target Gaussians of each heatmap field; none for the papers' 2 everywhere.
+        heatmaps: factor of each heatmap field, in the same order; none for the papers' 1 everywhere. A field
             with 0 costs nothing and learns nothing.
     """
 
@@ -85,15 +91,29 @@ class LossSettings:
     foreground: float = 0.0
     location: float = 0.0
     presence: float = 0.0
-    sigma_cells: tuple[float, ...] = (2.0, 2.0)
-    heatmaps: tuple[float, ...] = (1.0, 1.0)
+    sigma_cells: tuple[float, ...] = ()
+    heatmaps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         lowest = min(self.tags, self.foreground, self.location, self.presence)
         _require(lowest >= 0, "every weight of the loss", "at least 0", lowest)
-        _require(min(self.sigma_cells, default=0) > 0, "loss.sigma_cells", "above 0", self.sigma_cells)
+        _require(min(self.sigma_cells, default=1) > 0, "loss.sigma_cells", "above 0", self.sigma_cells)
         _require(min(self.heatmaps, default=0) >= 0, "loss.heatmaps", "at least 0", self.heatmaps)
-        _require(max(self.heatmaps, default=0) > 0, "loss.heatmaps", "above 0 somewhere", self.heatmaps)
+        _require(max(self.heatmaps, default=1) > 0, "loss.heatmaps", "above 0 somewhere", self.heatmaps)
+
+    def per_heatmap(self, count: int, model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return factors and spreads, one each for the `count` heatmap fields of `model`.
+
+        Raises:
+            ConfigError: there are some, but not as many as fields.
+        """
+        for name, given in (("sigma_cells", self.sigma_cells), ("heatmaps", self.heatmaps)):
+            if len(given) not in {0, count}:
+                raise ConfigError(
+                    f"loss.{name} must have {count} entries, one per heatmap field of {model}, "
+                    f"got {len(given)}"
+                )
+        return self.heatmaps or (1.0,) * count, self.sigma_cells or (PAPER_SIGMA_CELLS,) * count
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The training loop: one `train` that a newcomer can read from top to bottom.
 
 Lightning Fabric places the network on whatever device there is and joins several processes; the loop itself
-is plain. Every step follows from the settings and its number, so a run that was stopped goes on as if it had
-not.
+is plain. What differs between families, such as what is drawn and compared, is their task's
+(`fleetpose.train.tasks`). Every step follows from the settings and its number, so a run that was stopped goes
+on as if it had not.
 """
 
 from __future__ import annotations
@@ -23,12 +24,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 
-from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
-from fleetpose.codecs.fields import FieldKind
-from fleetpose.data.scenes import SceneMaker
 from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
-from fleetpose.losses import associative_embedding_losses
 from fleetpose.models import PoseNetwork, build
 from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import to_plain
@@ -40,7 +37,8 @@ from fleetpose.train.log import Table
 from fleetpose.train.machine import machine_settings
 from fleetpose.train.optimisation import adamw, averaged_copy, learning_rate
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
-from fleetpose.train.stream import Item, SceneDataset, SceneNumbers, batches
+from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
+from fleetpose.train.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ class Progress:
 
     Attributes:
         step: optimiser steps taken.
-        scenes: scenes seen, by all processes together.
+        scenes: scenes or crops seen, by all processes together.
         seconds: time spent in training, without validation and pauses between stop and resume.
     """
 
@@ -137,13 +135,10 @@ class _Run:
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, *, is_resumed: bool) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
         state = self._earlier_state(is_resumed=is_resumed)
-        self.skeleton = load_skeleton(config.skeleton)
         network = self._starting_network(is_resumed=is_resumed)
-        self.codec = AssociativeEmbeddingCodec(fields=network.fields, sigma_cells=config.loss.sigma_cells)
-        self.makers = self._makers()
+        self.task = task_of(network, config)
+        self.datasets = self.task.datasets()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        names = (field.name for field in self.codec.heatmap_fields)
-        self._heatmap_weights = dict(zip(names, config.loss.heatmaps, strict=True))
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
         self.network, self.optimiser = fabric.setup(network, adamw(network, config.optimiser))
         self.network.train()
@@ -173,26 +168,12 @@ class _Run:
 
     def _starting_network(self, *, is_resumed: bool) -> PoseNetwork:
         torch.manual_seed(self.config.seed)
-        network = build(self.config.model, num_keypoints=len(self.skeleton))
+        network = build(self.config.model, num_keypoints=len(load_skeleton(self.config.skeleton)))
         for phase in self.config.phases:
             network.check_size(phase.size)
-        heatmaps = [field for field in network.fields if field.kind is FieldKind.HEATMAPS]
-        for name in ("sigma_cells", "heatmaps"):
-            entries = len(getattr(self.config.loss, name))
-            if entries != len(heatmaps):
-                raise ConfigError(
-                    f"loss.{name} must have {len(heatmaps)} entries, one per heatmap field "
-                    f"of {self.config.model}, got {entries}"
-                )
         if self.config.init is not None and not is_resumed:
             load_strictly(network, load_checkpoint(self.config.init)["ema"])
         return network
-
-    def _makers(self) -> list[SceneMaker]:
-        """Read the labels once, for all phases, and miss no picture later."""
-        first = SceneMaker(self.config.sources, self.skeleton)
-        first.check_pictures()
-        return [first.with_settings(phase.scenes) for phase in self.config.phases]
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -221,17 +202,16 @@ class _Run:
         """Batches of every phase from the present step on."""
         world = self.fabric.world_size
         first_step = first_scene = 0
-        for phase, maker in zip(self.config.phases, self.makers, strict=True):
+        for phase, dataset in zip(self.config.phases, self.datasets, strict=True):
             done = min(max(self.progress.step - first_step, 0), phase.steps)
             if done < phase.steps:
-                numbers = SceneNumbers(
+                numbers = SampleNumbers(
                     first=first_scene + done * phase.batch * world,
                     steps=phase.steps - done,
                     batch=phase.batch,
                     rank=self.fabric.global_rank,
                     world=world,
                 )
-                dataset = SceneDataset(maker=maker, codec=self.codec, size=phase.size, seed=self.config.seed)
                 yield from batches(dataset, numbers, workers=self.config.workers)
             first_step += phase.steps
             first_scene += phase.steps * phase.batch * world
@@ -260,23 +240,10 @@ class _Run:
         self._clock = now
         return losses
 
-    def _losses(
-        self, images: Tensor, targets: dict[str, Tensor], masks: dict[str, Tensor], cells: Tensor
-    ) -> dict[str, Tensor]:
+    def _losses(self, images: Tensor, labels: Labels) -> dict[str, Tensor]:
         normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
-        return associative_embedding_losses(
-            predicted,
-            targets,
-            masks,
-            cells,
-            tags=self.codec.tag_field.name,
-            tag_weight=self.config.loss.tags,
-            foreground_weight=self.config.loss.foreground,
-            location_weight=self.config.loss.location,
-            presence_weight=self.config.loss.presence,
-            heatmap_weights=self._heatmap_weights,
-        )
+        return self.task.losses(predicted, labels)
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop every process if a part of the loss of any one is no finite number."""

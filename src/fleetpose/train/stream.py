@@ -1,51 +1,31 @@
-"""An endless, numbered stream of training scenes, encoded for the network."""
+"""An endless, numbered stream of training samples, encoded for the network."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import cv2
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fleetpose.codecs.associative_embedding import TAG_CELLS, AssociativeEmbeddingCodec
-from fleetpose.data.scenes import SceneMaker
 from fleetpose.errors import DatasetError
 
-#: image `[H, W, 3]` uint8; target heatmaps and masks by field name; tag cells `[N, K]`.
-#: A batch has one axis more, in front.
-Item = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]
-
-
-class SceneDataset(Dataset[Item]):
-    """Scene number i and its targets; the number and the seed alone decide what it shows."""
-
-    def __init__(
-        self, *, maker: SceneMaker, codec: AssociativeEmbeddingCodec, size: tuple[int, int], seed: int
-    ) -> None:
-        self.maker = maker
-        self.codec = codec
-        self.size = size
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> Item:
-        sample = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
-        targets = self.codec.encode(sample.keypoints, size=self.size)
-        masks = self.codec.masks(sample.counts, boxes=sample.boxes, is_known=sample.is_known)
-        cells = torch.from_numpy(targets.pop(TAG_CELLS))
-        return torch.from_numpy(sample.image), _tensors(targets), _tensors(masks), cells
+#: Groups of tensors by name, as the task that makes them has them: targets, masks.
+Labels: TypeAlias = dict[str, dict[str, Tensor]]
+#: image `[H, W, 3]` uint8 and its labels. A batch has one axis more, in front.
+Item: TypeAlias = tuple[Tensor, Labels]
 
 
 @dataclass(frozen=True, slots=True)
-class SceneNumbers(Sampler[int]):
-    """Which scenes one of several processes draws: every step takes `batch` for each process in turn.
+class SampleNumbers(Sampler[int]):
+    """Which samples one of several processes draws: every step takes `batch` for each process in turn.
 
-    >>> list(SceneNumbers(first=100, steps=2, batch=3, rank=1, world=2))
+    >>> list(SampleNumbers(first=100, steps=2, batch=3, rank=1, world=2))
     [103, 104, 105, 109, 110, 111]
     """
 
@@ -64,8 +44,8 @@ class SceneNumbers(Sampler[int]):
             yield from range(start, start + self.batch)
 
 
-def batches(dataset: SceneDataset, numbers: SceneNumbers, *, workers: int) -> Iterator[Item]:
-    """Yield the scenes of the given numbers in batches, drawn by `workers` processes.
+def batches(dataset: Dataset[Item], numbers: SampleNumbers, *, workers: int) -> Iterator[Item]:
+    """Yield the samples of the given numbers in batches, drawn by `workers` processes.
 
     Raises:
         DatasetError: a picture cannot be read.
@@ -78,16 +58,16 @@ def batches(dataset: SceneDataset, numbers: SceneNumbers, *, workers: int) -> It
         prefetch_factor=4 if workers else None,
         worker_init_fn=_calm_worker,
     )
-    scenes = iter(loader)
+    samples = iter(loader)
     try:
-        yield from scenes
+        yield from samples
     except DatasetError as error:  # a worker's message comes wrapped in its traceback
         raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error
     finally:
         # An error's traceback keeps the iterator alive, and a worker, which is deaf to SIGTERM, would then
         # keep the whole program from ending.
         if workers:
-            scenes._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+            samples._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
 
 
 def _calm_worker(_: int) -> None:
@@ -98,5 +78,6 @@ def _calm_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _tensors(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
+def tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
+    """Arrays by name → tensors that share their memory."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

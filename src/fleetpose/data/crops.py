@@ -1,0 +1,220 @@
+"""Training crops: one labelled person, framed at random scale, turn, place and light.
+
+The counterpart of `scenes` for networks that see one person at a time. Every crop follows from one integer,
+as every scene does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.data.annotations import Picture, check_pictures
+from fleetpose.data.photometric import jitter
+from fleetpose.data.scenes import Source, around_keypoints, read_source, source_chances
+from fleetpose.errors import ConfigError, DatasetError
+from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
+from fleetpose.media.images import quiet_opencv
+from fleetpose.skeletons import Skeleton
+
+#: People with fewer labelled keypoints than this are left out: their box says little.
+FEWEST_KEYPOINTS = 3
+#: A part of a person is framed only if the whole has this many labelled keypoints.
+FEWEST_FOR_PART = 8
+
+#: JPEG decoders draw a picture at half its size, or less, for less; other files are read whole.
+_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+_JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
+
+
+@dataclass(frozen=True, slots=True)
+class CropSettings:
+    """How crops are drawn.
+
+    Attributes:
+        padding: a person's box is widened by this factor, as it will be when the network is used.
+        scale: the person's size relative to that: lowest, highest.
+        rotation_deg: largest turn to either side.
+        turn_chance: share of crops that are turned.
+        shift: largest displacement, as a share of the box.
+        part_chance: share of crops that frame only the half of a person's keypoints around one of them, as
+            pictures that cut people off do (the half-body crops of arXiv:1911.07524, for any skeleton).
+        cutout_chance: share of crops with a rectangle painted over.
+        cutout_share: sides of that rectangle, as a share of the crop's: lowest, highest.
+        light: strength of photometric changes.
+    """
+
+    padding: float = 1.25
+    scale: tuple[float, float] = (0.65, 1.35)
+    rotation_deg: float = 40.0
+    turn_chance: float = 0.6
+    shift: float = 0.1
+    part_chance: float = 0.2
+    cutout_chance: float = 0.3
+    cutout_share: tuple[float, float] = (0.15, 0.4)
+    light: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.padding > 0:
+            raise ConfigError(f"crops.padding must be above 0, got {self.padding}")
+        for name, (low, high) in (("scale", self.scale), ("cutout_share", self.cutout_share)):
+            if not 0 < low <= high:
+                raise ConfigError(f"crops.{name} must be a lowest and a highest above 0, got {(low, high)}")
+        for name in ("rotation_deg", "shift"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"crops.{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("turn_chance", "part_chance", "cutout_chance", "light"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"crops.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """A picture of one person.
+
+    Attributes:
+        image: `[H, W, 3]` uint8 RGB.
+        keypoints: `[K, 3]` float32 (x, y, v) in pixels of the crop; labelled ones may lie outside it.
+    """
+
+    image: npt.NDArray[np.uint8]
+    keypoints: npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class CropMaker:
+    """Draws training crops from a mixture of sources.
+
+    Sources without people take no part. Every person of a source is drawn equally often.
+    """
+
+    sources: Sequence[Source]
+    skeleton: Skeleton
+    settings: CropSettings = field(default_factory=CropSettings)
+    _people: list[list[tuple[Picture, int]]] = field(init=False, repr=False)
+    _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        peopled = [source for source in self.sources if source.annotations is not None]
+        self._people = [_people(source, self.skeleton) for source in peopled]
+        self._chances = source_chances([source.weight for source in peopled])
+
+    def __len__(self) -> int:
+        """Return the number of different people."""
+        return sum(len(people) for people in self._people)
+
+    def check_pictures(self) -> None:
+        """Make sure that every picture is there.
+
+        Raises:
+            DatasetError: some are missing.
+        """
+        for people in self._people:
+            check_pictures(list({picture.path: picture for picture, _ in people}.values()))
+
+    def with_settings(self, settings: CropSettings) -> CropMaker:
+        """Draw from the same people, whose labels are not read again, with other settings."""
+        other = copy(self)
+        other.settings = settings
+        return other
+
+    def make(self, rng: np.random.Generator, size: tuple[int, int]) -> Crop:
+        """Draw one crop of `size` (h, w).
+
+        Raises:
+            DatasetError: the picture is missing or broken.
+        """
+        people = self._people[int(rng.choice(len(self._people), p=self._chances))]
+        picture, person = people[int(rng.integers(len(people)))]
+        affine = self._framing(rng, picture.keypoints[person], picture.boxes[person], size)
+        keypoints = transform_points(picture.keypoints[person], affine).astype(np.float32)
+        if np.linalg.det(affine[:, :2]) < 0:
+            keypoints = keypoints[self.skeleton.flip_permutation]
+        keypoints[keypoints[:, 2] == 0] = 0
+        image = jitter(_cut(picture, affine, size), rng, strength=self.settings.light)
+        if rng.random() < self.settings.cutout_chance:
+            _paint_over(image, rng, self.settings.cutout_share)
+        return Crop(image=image, keypoints=keypoints)
+
+    def _framing(
+        self,
+        rng: np.random.Generator,
+        keypoints: npt.NDArray[np.float32],
+        box: npt.NDArray[np.float32],
+        size: tuple[int, int],
+    ) -> npt.NDArray[np.floating]:
+        """Draw the one affine map of a crop: what of the person, scale, turn, mirror, place."""
+        settings = self.settings
+        if rng.random() < settings.part_chance:
+            box = _part(rng, keypoints, box)
+        shift = rng.uniform(-settings.shift, settings.shift, size=2) * (box[2:] - box[:2])
+        is_turned = rng.random() < settings.turn_chance
+        return fit_box(
+            box + np.concatenate([shift, shift]),
+            size,
+            padding=settings.padding / float(np.exp(rng.uniform(*np.log(settings.scale)))),
+            angle_deg=float(rng.uniform(-settings.rotation_deg, settings.rotation_deg)) * is_turned,
+            is_mirrored=bool(rng.random() < 0.5),
+        )
+
+
+def _people(source: Source, skeleton: Skeleton) -> list[tuple[Picture, int]]:
+    """All people of a source who show enough: the picture and their number in it."""
+    people = [
+        (picture, person)
+        for picture in read_source(source, skeleton)
+        for person in np.flatnonzero((picture.keypoints[..., 2] > 0).sum(axis=1) >= FEWEST_KEYPOINTS).tolist()
+    ]
+    if not people:
+        raise DatasetError(f"{source.annotations} has nobody with {FEWEST_KEYPOINTS} labelled keypoints")
+    return people
+
+
+def _part(
+    rng: np.random.Generator, keypoints: npt.NDArray[np.float32], box: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Box around the half of a person's keypoints that lie nearest to one drawn at random."""
+    labelled = keypoints[keypoints[:, 2] > 0]
+    if len(labelled) < FEWEST_FOR_PART:
+        return box
+    middle = labelled[int(rng.integers(len(labelled))), :2]
+    order = np.argsort(np.linalg.norm(labelled[:, :2] - middle, axis=1), kind="stable")
+    half = labelled[order[: (len(labelled) + 1) // 2]]
+    return np.asarray(around_keypoints(half[None])[0])
+
+
+def _cut(picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Read a picture, no finer than the crop can show, and warp it → `[H, W, 3]` RGB.
+
+    Pixels are taken as they are stored, as `load_sample` takes them.
+    """
+    factor, flag = 1, cv2.IMREAD_COLOR
+    if picture.path.suffix.lower() in _JPEG_SUFFIXES:
+        scale = affine_scale(affine)
+        factor, flag = next((pair for pair in _REDUCED if pair[0] * scale <= 1), (1, cv2.IMREAD_COLOR))
+    with quiet_opencv():
+        image = cv2.imread(str(picture.path), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken")
+    crop = warp(
+        np.asarray(image, np.uint8),
+        compose(scaling(factor, factor), affine),
+        size,
+        fill=(PADDING[2], PADDING[1], PADDING[0]),  # OpenCV reads blue, green, red
+    )
+    return np.asarray(cv2.cvtColor(crop, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _paint_over(image: npt.NDArray[np.uint8], rng: np.random.Generator, share: tuple[float, float]) -> None:
+    """Fill a rectangle at a random place with one colour (arXiv:1708.04552); labels stay."""
+    h, w = image.shape[:2]
+    half = rng.uniform(*share, size=2) * (w, h) / 2
+    centre = rng.uniform(0, 1, size=2) * (w, h)
+    x1, y1 = np.maximum(np.rint(centre - half), 0).astype(int)
+    x2, y2 = np.rint(centre + half).astype(int)
+    image[y1:y2, x1:x2] = rng.integers(0, 256, size=3)

@@ -1,0 +1,52 @@
+"""Prediction of people whose boxes are given by labels: validation of top-down networks while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.codecs.top_down import TopDownCodec
+from fleetpose.data.annotations import Picture
+from fleetpose.data.samples import load_sample
+from fleetpose.geometry import PADDING, fit_box, invert, transform_points, warp
+from fleetpose.results import PoseResult
+from fleetpose.runtime.torch_session import TorchSession
+
+
+class LabelledBoxPredictor:
+    """Finds the keypoints of each labelled person; call it with the path of a picture."""
+
+    def __init__(self, session: TorchSession, pictures: Sequence[Picture]) -> None:
+        """Take a top-down network and the pictures that it will be asked for."""
+        self._session = session
+        self._codec = TopDownCodec.from_description(session.description)
+        self._pictures = {picture.path: picture for picture in pictures}
+
+    def __call__(self, path: Path) -> PoseResult:
+        """Return the people in the picture in the order of their labels."""
+        sample = load_sample(self._pictures[path])
+        skeleton = self._session.description.skeleton
+        found = [self._keypoints(sample.image, box) for box in sample.boxes]
+        keypoints = np.array(found, np.float32).reshape(-1, len(skeleton), 3)
+        return PoseResult(
+            keypoints=keypoints,
+            boxes=sample.boxes,
+            scores=keypoints[..., 2].mean(axis=1),
+            image_size=(sample.image.shape[0], sample.image.shape[1]),
+            skeleton=skeleton,
+        )
+
+    def _keypoints(
+        self, image: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.floating]:
+        """One person's keypoints `[K, 3]` (x, y, score) in pixels of the picture."""
+        size = self._codec.input_size
+        affine = fit_box(box, size, padding=self._codec.box_padding)
+        crop = warp(image, affine, size, fill=PADDING)
+        described = self._session.description.input
+        normalised = ((crop - np.array(described.mean)) / described.std).astype(np.float32)
+        maps = self._session.run(normalised.transpose(2, 0, 1)[None])
+        return transform_points(self._codec.decode(maps), invert(affine))

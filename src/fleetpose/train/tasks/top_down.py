@@ -1,0 +1,92 @@
+"""Top-down: crops of one person, one heatmap per keypoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fleetpose.codecs.fields import Field
+from fleetpose.codecs.top_down import KEYPOINT_WEIGHTS, TopDownCodec
+from fleetpose.data.crops import CropMaker
+from fleetpose.errors import ConfigError
+from fleetpose.losses import top_down_losses
+from fleetpose.skeletons import load_skeleton
+from fleetpose.train.config import TrainConfig
+from fleetpose.train.stream import Item, Labels, tensors
+
+
+class CropDataset(Dataset[Item]):
+    """Crop number i and its targets; the number and the seed alone decide what it shows."""
+
+    def __init__(self, *, maker: CropMaker, codec: TopDownCodec, size: tuple[int, int], seed: int) -> None:
+        self.maker = maker
+        self.codec = codec
+        self.size = size
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Item:
+        crop = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
+        targets = self.codec.encode(crop.keypoints, size=self.size)
+        # A keypoint that is known to lie outside the crop counts too: its map is to stay empty.
+        targets[KEYPOINT_WEIGHTS] = (crop.keypoints[:, 2] > 0).astype(np.float32)
+        return torch.from_numpy(crop.image), {"targets": tensors(targets)}
+
+
+class TopDown:
+    """Training of networks that see one person at a time; see `Task`."""
+
+    def __init__(self, *, fields: tuple[Field, ...], config: TrainConfig) -> None:
+        if len(fields) != 1:
+            raise ConfigError(
+                f"top-down training takes a network with one field of heatmaps, "
+                f"but {config.model} has {len(fields)}"
+            )
+        _, (sigma,) = config.loss.per_heatmap(1, config.model)
+        last = config.phases[-1]
+        self.input_size = last.size
+        self.codec = TopDownCodec(
+            fields=fields,
+            input_size=last.size,
+            sigma_cells=sigma,
+            kernel_cells=_kernel_cells(sigma),
+            box_padding=last.crops.padding,
+        )
+        self._config = config
+
+    def datasets(self) -> Sequence[Dataset[Item]]:
+        """One dataset of crops per phase."""
+        config = self._config
+        maker = CropMaker(config.sources, load_skeleton(config.skeleton))
+        maker.check_pictures()
+        return [
+            CropDataset(
+                maker=maker.with_settings(phase.crops), codec=self.codec, size=phase.size, seed=config.seed
+            )
+            for phase in config.phases
+        ]
+
+    def losses(self, predicted: Mapping[str, Tensor], labels: Labels) -> dict[str, Tensor]:
+        """See `top_down_losses`."""
+        settings = self._config.loss
+        (name,) = (field.name for field in self.codec.fields)
+        return top_down_losses(
+            predicted[name],
+            labels["targets"][name],
+            labels["targets"][KEYPOINT_WEIGHTS],
+            foreground_weight=settings.foreground,
+            location_weight=settings.location,
+            presence_weight=settings.presence,
+        )
+
+
+def _kernel_cells(sigma_cells: float) -> int:
+    """Side of the smoothing before decoding, odd, in the proportion that DARK's authors use.
+
+    >>> _kernel_cells(2.0), _kernel_cells(3.0)
+    (11, 17)
+    """
+    return 2 * int(2.75 * sigma_cells) + 1

@@ -1,0 +1,111 @@
+"""What a network declares to return decides how it is trained."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.data.crops import CropSettings
+from fleetpose.errors import ConfigError
+from fleetpose.models import build
+from fleetpose.train.checkpoint import load_checkpoint
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase
+from fleetpose.train.tasks import task_of
+
+
+@pytest.fixture
+def top_down(config):
+    """Settings of a short run on crops of single people."""
+    calm = CropSettings(turn_chance=0, part_chance=0, cutout_chance=0, light=0, scale=(0.9, 1.1))
+    return replace(
+        config,
+        model="slimdeconv-plain",
+        phases=(Phase(size=(64, 32), batch=4, steps=4), Phase(size=(64, 64), batch=4, steps=5, crops=calm)),
+        loss=LossSettings(location=1.0, presence=1.0, sigma_cells=(1.0,)),
+        optimiser=OptimiserSettings(lr=2e-3, warmup_steps=2, ema_decay=0.9),
+        validate_every_s=1e-9,
+    )
+
+
+def test_heatmaps_with_tags_are_trained_bottom_up_and_heatmaps_alone_top_down(config):
+    kinds = [
+        task_of(build(model), replace(config, model=model, loss=LossSettings())).codec.settings()["type"]
+        for model in ("litepose-xs", "slimdeconv-plain", "slimdeconv-b0")
+    ]
+
+    assert kinds == ["associative_embedding", "top_down", "top_down"]
+
+
+def test_a_network_without_losses_is_refused_with_what_it_returns(config):
+    with pytest.raises(ConfigError, match=r"efficienthrnet-hm4-seg returns .*classes.*no losses"):
+        task_of(build("efficienthrnet-hm4-seg"), replace(config, model="efficienthrnet-hm4-seg"))
+
+
+def test_a_top_down_network_has_one_field_of_heatmaps(config):
+    network = build("slimdeconv-plain")
+    network.fields = (*network.fields, Field(FieldKind.HEATMAPS, 17, stride=2))
+
+    with pytest.raises(ConfigError, match="one field of heatmaps, but tiny-dropout has 2"):
+        task_of(network, config)
+
+
+def test_the_codec_has_the_spread_padding_and_size_of_training(top_down):
+    last = replace(top_down.phases[-1], crops=CropSettings(padding=1.5))
+
+    settings = task_of(build("slimdeconv-plain"), replace(top_down, phases=(last,))).codec.settings()
+
+    assert (settings["sigma_cells"], settings["box_padding"]) == (1.0, 1.5)
+    assert settings["input_size"] == [64, 64]
+    assert settings["kernel_cells"] == 5
+
+
+def test_crops_learn_two_people_by_heart(top_down, train, tmp_path):
+    phase = replace(top_down.phases[1], steps=60, batch=8)
+
+    train(replace(top_down, phases=(phase,), validate_every_s=0), tmp_path)
+
+    task = task_of(build("slimdeconv-plain", num_keypoints=3), replace(top_down, phases=(phase,)))
+    network = build("slimdeconv-plain", num_keypoints=3)
+    network.load_state_dict(load_checkpoint(tmp_path / "last.pt")["ema"])
+    network.eval()
+    errors = []
+    for number in range(20):
+        dataset = task.datasets()[0]
+        crop = dataset.maker.make(np.random.default_rng([0, number]), (64, 64))
+        image = torch.from_numpy(crop.image).float()
+        normalised = (image - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
+        with torch.inference_mode():
+            outputs = network(normalised.permute(2, 0, 1)[None])
+        found = task.codec.decode({name: maps[0].numpy() for name, maps in outputs.items()})
+        errors.append(np.abs(found[:, :2] - crop.keypoints[:, :2]).max(axis=1))
+    assert np.median(errors) < 3
+
+
+def test_keypoints_outside_a_crop_count_as_absent_and_unlabelled_ones_not_at_all(top_down, monkeypatch):
+    task = task_of(build("slimdeconv-plain", num_keypoints=3), top_down)
+    dataset = task.datasets()[0]
+    crop = dataset.maker.make(np.random.default_rng(0), (64, 32))
+    moved = crop.keypoints.copy()
+    moved[0] = (500, 10, 2)
+    moved[1] = (0, 0, 0)
+    monkeypatch.setattr(type(dataset.maker), "make", lambda *_: replace(crop, keypoints=moved))
+
+    _, labels = dataset[0]
+
+    assert labels["targets"]["keypoint_weights"].tolist() == [1, 0, 1]
+    assert float(labels["targets"]["heatmaps_s4"][0].max()) == 0
+
+
+@pytest.mark.parametrize("step", [2, 4, 7])
+def test_an_interrupted_top_down_run_goes_on_as_if_it_had_not_been(top_down, train, acts, tmp_path, step):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(top_down, whole, validate=acts.watch())
+
+    train(top_down, parts, validate=acts.interrupt(step))
+    train(top_down, parts, validate=acts.watch(), is_resumed=True)
+
+    first, second = (load_checkpoint(folder / "last.pt") for folder in (whole, parts))
+    for key in ("network", "ema", "optimiser"):
+        torch.testing.assert_close(first[key], second[key], rtol=0, atol=0)
