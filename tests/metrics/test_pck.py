@@ -5,7 +5,7 @@ import pytest
 
 from fleetpose.errors import ShapeError
 from fleetpose.metrics.pck import LIMB_KEYPOINTS, keypoint_hits, match_by_box, pck_scores, torso_diagonals
-from fleetpose.skeletons import COCO, LSP
+from fleetpose.skeletons import COCO, LSP, Skeleton
 
 LEFT_SHOULDER, RIGHT_SHOULDER = COCO.index("left_shoulder"), COCO.index("right_shoulder")
 LEFT_HIP, RIGHT_HIP = COCO.index("left_hip"), COCO.index("right_hip")
@@ -133,3 +133,25 @@ def test_without_predictions_nobody_is_matched():
 def test_people_of_another_skeleton_are_refused():
     with pytest.raises(ShapeError, match=r"\[N, 17, 3\]"):
         keypoint_hits(np.zeros((1, 14, 3)), np.zeros((1, 14, 3)), COCO)
+
+
+def test_the_columns_are_means_of_left_and_right():
+    predicted = person()
+    predicted[0, 9, 2] = 0  # the left wrist
+
+    named = pck_scores(*hits_of(predicted, person()), COCO).named()
+
+    assert list(named) == ["Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "PCK@0.2"]
+    assert named["Wrist"] == 0.5
+    assert named["Elbow"] == 1.0
+
+
+def test_a_skeleton_without_a_torso_has_no_score():
+    hand = Skeleton(name="hand", keypoints=("thumb", "palm"), limbs=(), flip_pairs=(), sigmas=(0.1, 0.1))
+    labelled = np.ones((1, 2, 3))
+
+    scores = pck_scores(*keypoint_hits(labelled, labelled, hand), hand)
+
+    assert np.isnan(scores.mean)
+    assert np.isnan(list(scores.named().values())).all()
+    assert scores.people == 0

@@ -8,8 +8,8 @@ import pytest
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import boxes_from_coco
 from fleetpose.results import PoseResult
-from fleetpose.runtime.evaluation import evaluate
-from fleetpose.skeletons import COCO, LSP
+from fleetpose.runtime.evaluation import METRICS, evaluate, evaluate_detections, skeleton_of
+from fleetpose.skeletons import COCO, CROWDPOSE, LSP, MPII
 
 SIZE = (200, 200)
 
@@ -186,6 +186,197 @@ def test_predictions_of_another_skeleton_are_refused(dataset):
 def test_every_must_be_a_positive_number(dataset):
     with pytest.raises(ConfigError, match="every must be at least 1, got 0"):
         evaluate(table({}), *dataset([]), every=0)
+
+
+def test_only_cocos_tables_need_boxes_and_areas(dataset):
+    bare = {key: value for key, value in person(1).items() if key not in {"bbox", "area"}}
+    annotations, images = dataset([bare])
+
+    evaluation = evaluate(table({"1.jpg": result_of(person(1))}), annotations, images, metric="pck")
+
+    assert evaluation.scores["PCK@0.2"] == 1.0
+    with pytest.raises(DatasetError, match="lacks bbox, area"):
+        evaluate(table({}), annotations, images, metric="ochuman")
+
+
+def test_ochumans_table_is_cocos(dataset):
+    paths = dataset([person(1), person(2)])
+    predict = table({"1.jpg": result_of(person(1))})
+
+    tables = [evaluate(predict, *paths, metric=metric).scores for metric in (None, "coco", "ochuman")]
+
+    assert tables[0] == tables[1] == tables[2]
+    assert tables[0]["AR"] == 0.5
+
+
+def test_an_unknown_metric_is_refused(dataset):
+    with pytest.raises(ConfigError, match="unknown metric 'cocos'; did you mean coco"):
+        evaluate(table({}), *dataset([]), metric="cocos")
+
+
+def test_errors_are_broken_down_where_asked(dataset):
+    paths = dataset([person(1), person(2)])
+    predict = table({"1.jpg": result_of(person(1))})
+
+    assert evaluate(predict, *paths).breakdown is None
+    breakdown = evaluate(predict, *paths, has_breakdown=True).breakdown
+    assert breakdown.found["large"] == 1
+    assert breakdown.ap_if_mended["not found"] == 1.0
+
+
+def people_of(skeleton, count=2, **changes):
+    """People of any skeleton, one per picture, in a box of (20, 20, 120, 160)."""
+    keypoints = np.column_stack(
+        [np.linspace(20, 140, len(skeleton)), np.linspace(20, 180, len(skeleton)), np.full(len(skeleton), 2)]
+    )
+    return [
+        person(n, keypoints=keypoints.ravel().tolist(), num_keypoints=len(skeleton), **changes)
+        for n in range(1, count + 1)
+    ]
+
+
+def written(folder, items, **changes):
+    """Write detections that are the labels themselves, but for the `changes` of the first."""
+    rows = [
+        {"image_id": item["image_id"], "category_id": 3, "keypoints": item["keypoints"], "score": 0.5}
+        for item in items
+    ]
+    rows[0] |= changes
+    path = folder / "found.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "metric", "score"),
+    [
+        (COCO, "coco", "AP"),
+        (CROWDPOSE, "crowdpose", "AP"),
+        (LSP, "pck", "PCK@0.2"),
+        (MPII, "mpii", "PCKh@0.5"),
+    ],
+    ids=["coco", "crowdpose", "lsp", "mpii"],
+)
+def test_each_skeleton_has_its_usual_table_and_is_known_by_its_names(dataset, skeleton, metric, score):
+    people = people_of(skeleton, head_box=[20, 20, 30, 40])
+    annotations, folder = dataset(
+        people, categories=[{"id": 3, "name": "person", "keypoints": list(skeleton.keypoints)}]
+    )
+
+    evaluation = evaluate_detections(written(folder, people), annotations)
+
+    assert evaluation.metric == metric
+    assert evaluation.scores[score] == pytest.approx(1.0)
+    assert metric in METRICS
+
+
+def test_crowd_levels_come_from_the_pictures(dataset):
+    people = people_of(CROWDPOSE)
+    images = [
+        {"id": 1, "file_name": "1.jpg", "crowdIndex": 0.1},
+        {"id": 2, "file_name": "2.jpg", "crowdIndex": 0.9},
+    ]
+    annotations, folder = dataset(
+        people, images=images, categories=[{"id": 3, "keypoints": list(CROWDPOSE.keypoints)}]
+    )
+
+    scores = evaluate_detections(written(folder, people[:1]), annotations).scores
+
+    assert scores["AP-easy"] == 1.0
+    assert scores["AP-medium"] == -1.0
+    assert scores["AP-hard"] == 0.0
+
+
+def test_mpii_wants_the_heads_box_of_everybody(dataset):
+    people = people_of(MPII)
+    annotations, folder = dataset(people, categories=[{"id": 3, "keypoints": list(MPII.keypoints)}])
+
+    with pytest.raises(DatasetError, match="lacks head_box, four numbers x, y, w, h"):
+        evaluate_detections(written(folder, people), annotations)
+
+
+def test_each_person_is_measured_by_its_own_head(dataset):
+    people = people_of(MPII, count=3)
+    for item, (w, h) in zip(people, [(3, 4), (30, 40), (3, 4)], strict=True):
+        item["head_box"] = [0, 0, w, h]
+    people = [people[2], people[1], people[0]]
+    annotations, folder = dataset(
+        people, image_ids=(1, 2, 3), categories=[{"id": 3, "keypoints": list(MPII.keypoints)}]
+    )
+    moved = [
+        item | {"keypoints": (np.array(item["keypoints"]) + [5.0, 0, 0] * 16).tolist()} for item in people
+    ]
+
+    scores = evaluate_detections(written(folder, moved), annotations).scores
+
+    assert scores["PCKh@0.5"] == pytest.approx(1 / 3)  # half a head is 15 pixels for one, 1.5 for two
+
+
+def test_detections_need_neither_boxes_nor_scores_of_keypoints(dataset):
+    people = people_of(COCO)
+    annotations, folder = dataset(people)
+    unscored = [
+        item | {"keypoints": (np.reshape(item["keypoints"], (-1, 3)) * [1, 1, 0]).ravel().tolist()}
+        for item in people
+    ]
+
+    evaluation = evaluate_detections(written(folder, unscored), annotations)
+
+    assert evaluation.coco.ap == evaluation.pck.mean == 1.0
+
+
+def test_detections_in_pictures_left_out_are_left_out(dataset):
+    people = people_of(COCO)
+    annotations, folder = dataset(people)
+
+    evaluation = evaluate_detections(written(folder, people), annotations, every=2)
+
+    assert evaluation.num_images == evaluation.num_people == 1
+    assert evaluation.coco.ap == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_id": 9}, "image 9, which the annotations do not list"),
+        ({"keypoints": [1.0] * 42}, "42 keypoint numbers, expected 51"),
+        ({"score": "high"}, "something else than numbers"),
+    ],
+)
+def test_detections_that_do_not_fit_are_named(dataset, changes, message):
+    people = people_of(COCO)
+    annotations, folder = dataset(people)
+
+    with pytest.raises(DatasetError, match=message):
+        evaluate_detections(written(folder, people, **changes), annotations)
+
+
+def test_names_of_ones_own_make_a_skeleton_with_the_files_sigmas_and_limbs(dataset):
+    category = {"id": 3, "keypoints": ["snout", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3]]}
+    annotations, _ = dataset([], categories=[category | {"sigmas": [0.03, 0.05, 0.05]}])
+
+    skeleton = skeleton_of(annotations)
+
+    assert skeleton.keypoints == ("snout", "left_paw", "right_paw")
+    assert skeleton.limbs == (("snout", "left_paw"), ("snout", "right_paw"))
+    assert skeleton.flip_pairs == (("left_paw", "right_paw"),)
+    assert skeleton.sigmas == (0.03, 0.05, 0.05)
+
+
+def test_sigmas_that_nobody_gave_are_guessed_with_a_warning(dataset, caplog):
+    annotations, _ = dataset([], categories=[{"id": 3, "keypoints": ["left_wrist", "paw"]}])
+
+    skeleton = skeleton_of(annotations)
+
+    assert skeleton.sigmas == (0.062, 0.079)
+    assert "no sigmas are given" in caplog.text
+
+
+def test_a_file_that_names_no_keypoints_asks_for_a_skeleton(dataset):
+    annotations, _ = dataset([], categories=[{"id": 3}])
+
+    with pytest.raises(DatasetError, match="say which skeleton it has with --skeleton"):
+        skeleton_of(annotations)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""`fleetpose evaluate`: COCO's keypoint table of a model on labelled pictures."""
+"""`fleetpose evaluate`: the scores of a model, or of a file of detections, on labelled pictures."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,93 +16,158 @@ from fleetpose.errors import ConfigError
 
 if TYPE_CHECKING:
     from fleetpose.runtime.evaluation import Evaluation
+    from fleetpose.runtime.predictor import Predictor
+    from fleetpose.skeletons import Skeleton
 
-#: COCO's names of the scores, in the order of its table.
-COLUMNS = {
-    "AP": "ap",
-    "AP50": "ap50",
-    "AP75": "ap75",
-    "APM": "ap_medium",
-    "APL": "ap_large",
-    "AR": "ar",
-}
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Which pictures are scored, and how."""
+
+    data: Path
+    metric: str | None
+    every: int
+    has_breakdown: bool
 
 
 def evaluate(
-    *,
     data: Path,
-    images: Path,
+    *,
+    images: Path | None = None,
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
+    metric: str | None = None,
+    breakdown: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    detections: Path | None = None,
+    detections_in: Path | None = None,
+    skeleton: str | None = None,
     every: int = 1,
     short_side: int | None = None,
     threads: int | None = None,
     flip_test: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Score a model on labelled pictures, as COCO does.
+    """Score a model on labelled pictures, or detections that any tool has written.
 
     Args:
         data: COCO keypoint annotations, such as person_keypoints.json.
-        images: folder of their pictures.
+        images: folder of their pictures; the folder "images" beside the annotations if left out.
         model: name of a bundled model (see `fleetpose models`) or an .onnx file.
+        metric: coco, crowdpose, ochuman, mpii or pck; what is usual for the skeleton if left out.
+        breakdown: tell which errors cost how much, per keypoint, size and visibility.
         json_file: write the scores into this file too.
+        detections: write the people found into this file, in COCO's results format.
+        detections_in: score this file in COCO's results format; no model is run.
+        skeleton: name or YAML file of the keypoints; what the model or the annotations say if left out.
         every: take only pictures whose id is a multiple of this.
         short_side: bring the shorter side of a picture to so many pixels.
         threads: processor threads of the network.
         flip_test: look at the mirrored picture too: better, half as fast.
     """
-    # Imports stand here so that help need not wait for OpenCV and the runtime.
-    from fleetpose.cli.output import say_table  # noqa: PLC0415
-    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
-    from fleetpose.runtime.evaluation import evaluate as run_evaluation  # noqa: PLC0415
-    from fleetpose.runtime.predictor import load  # noqa: PLC0415
+    # Imports stand here and below so that help need not wait for OpenCV and the runtime.
+    from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
-    # COCO's curve runs over all scores, so nobody is left out beforehand.
-    predictor = load(model, threshold=0.0, short_side=short_side, threads=threads, has_flip_test=flip_test)
-    with progress_bar("pictures") as progress:
-        evaluation = run_evaluation(
-            predictor, data, images, skeleton=predictor.skeleton, every=every, progress=progress
-        )
-    say_table(_table(predictor.description.name, evaluation))
+    scoring = _Scoring(data, metric, every, breakdown)
+    given = None if skeleton is None else load_skeleton(skeleton)
+    if detections_in is not None:
+        _refuse_both(model, detections_in)
+        name, evaluation = detections_in.name, _of_file(detections_in, scoring, given)
+    else:
+        predictor = _predictor(model, short_side=short_side, threads=threads, has_flip_test=flip_test)
+        name = predictor.description.name
+        evaluation = _of_model(predictor, images or data.parent / "images", scoring, given)
+    _show(name, evaluation)
+    if detections is not None:
+        _write(detections, list(evaluation.detections), what="detections")
     if json_file is not None:
-        _write(json_file, evaluation, model=predictor.description.name, data=str(data), every=every)
+        _write(json_file, _record(name, evaluation, scoring), what="scores", indent=2)
     return EXIT_OK
 
 
-def _table(name: str, evaluation: Evaluation) -> Any:  # noqa: ANN401 - rich is imported late
-    from rich.table import Table  # noqa: PLC0415 - help must not wait for it
+def _predictor(
+    model: str | None, *, short_side: int | None, threads: int | None, has_flip_test: bool
+) -> Predictor:
+    from fleetpose.runtime.predictor import load  # noqa: PLC0415
 
-    table = Table(title=f"{name}: {evaluation.num_people} people in {evaluation.num_images} pictures")
-    scores = evaluation.coco.to_dict()
-    for column in (*COLUMNS, "PCK@0.2"):
-        table.add_column(column, justify="right")
-    table.add_row(*(_percent(scores[field]) for field in COLUMNS.values()), _percent(evaluation.pck.mean))
-    return table
+    # COCO's curve runs over all scores, so nobody is left out beforehand.
+    return load(model, threshold=0.0, short_side=short_side, threads=threads, has_flip_test=has_flip_test)
 
 
-def _percent(share: float) -> str:
-    """Share as COCO prints it, in percent; a dash where nobody was labelled."""
-    return "-" if math.isnan(share) or share < 0 else f"{100 * share:.1f}"
+def _of_model(predictor: Predictor, images: Path, scoring: _Scoring, skeleton: Skeleton | None) -> Evaluation:
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.runtime.evaluation import evaluate as run_evaluation  # noqa: PLC0415
+
+    with progress_bar("pictures") as progress:
+        return run_evaluation(
+            predictor,
+            scoring.data,
+            images,
+            skeleton=skeleton or predictor.skeleton,
+            metric=scoring.metric,
+            every=scoring.every,
+            has_breakdown=scoring.has_breakdown,
+            progress=progress,
+        )
 
 
-def _write(path: Path, evaluation: Evaluation, *, model: str, data: str, every: int) -> None:
-    per_keypoint = evaluation.pck.per_keypoint.items()
+def _of_file(detections: Path, scoring: _Scoring, skeleton: Skeleton | None) -> Evaluation:
+    from fleetpose.runtime.evaluation import evaluate_detections  # noqa: PLC0415
+
+    return evaluate_detections(
+        detections,
+        scoring.data,
+        skeleton=skeleton,
+        metric=scoring.metric,
+        every=scoring.every,
+        has_breakdown=scoring.has_breakdown,
+    )
+
+
+def _refuse_both(model: str | None, detections_in: Path) -> None:
+    if model is not None:
+        raise ConfigError(
+            f"--model {model} and --detections-in {detections_in} exclude each other; leave one out"
+        )
+
+
+def _show(name: str, evaluation: Evaluation) -> None:
+    from fleetpose.cli.output import say_table  # noqa: PLC0415
+    from fleetpose.cli.score_tables import breakdown_tables, score_table  # noqa: PLC0415
+
+    say_table(score_table(name, evaluation))
+    if evaluation.breakdown is not None:
+        for table in breakdown_tables(evaluation.breakdown):
+            say_table(table)
+
+
+def _record(name: str, evaluation: Evaluation, scoring: _Scoring) -> dict[str, Any]:
     record = {
-        "model": model,
-        "data": data,
-        "every": every,
+        "model": name,
+        "data": str(scoring.data),
+        "metric": evaluation.metric,
+        "every": scoring.every,
         "images": evaluation.num_images,
         "people": evaluation.num_people,
+        "scores": _numbers(evaluation.scores),
         "coco": evaluation.coco.to_dict(),
         "pck": {
             "mean": _number(evaluation.pck.mean),
-            "per_keypoint": {keypoint: _number(share) for keypoint, share in per_keypoint},
+            "per_keypoint": _numbers(evaluation.pck.per_keypoint),
         },
     }
+    if evaluation.breakdown is not None:
+        record["breakdown"] = evaluation.breakdown.to_dict()
+    return record
+
+
+def _write(path: Path, data: object, *, what: str, indent: int | None = None) -> None:
     try:
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(data, indent=indent) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot write the scores to {path}: {error.strerror or error}") from error
+        raise ConfigError(f"cannot write the {what} to {path}: {error.strerror or error}") from error
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in values.items()}
 
 
 def _number(value: float) -> float | None:

@@ -19,7 +19,7 @@ from fleetpose.skeletons import Skeleton
 Array = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
-#: The twelve keypoints whose mean is reported: every skeleton here has them.
+#: The twelve keypoints whose mean is reported: every built-in skeleton has them.
 LIMB_KEYPOINTS = tuple(
     f"{side}_{name}"
     for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -41,11 +41,21 @@ class PckScores:
     per_keypoint: Mapping[str, float]
     people: int
 
+    def named(self) -> dict[str, float]:
+        """Shares per pair of limb keypoints and their mean, by the names that papers use."""
+        columns = {}
+        for name in LIMB_KEYPOINTS[::2]:
+            pair = [self.per_keypoint.get(side + name[4:], np.nan) for side in ("left", "right")]
+            columns[name.removeprefix("left_").capitalize()] = float(np.mean(pair))
+        return {**columns, "PCK@0.2": self.mean}
+
 
 def torso_diagonals(keypoints: Array, skeleton: Skeleton) -> Array:
     """Torso diagonals of people `[N, K, 3]` (x, y, v) → `[N]` in pixels, NaN where not labelled."""
     diagonals = np.full(len(keypoints), np.nan)
     for shoulder, hip in (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip")):
+        if not {shoulder, hip} <= set(skeleton.keypoints):
+            continue  # a hand, say, has no torso
         a, b = keypoints[:, skeleton.index(shoulder)], keypoints[:, skeleton.index(hip)]
         is_labelled = (a[:, 2] > 0) & (b[:, 2] > 0)
         diagonals[is_labelled] = np.hypot(*(a - b)[is_labelled, :2].T)
@@ -102,7 +112,7 @@ def pck_scores(is_correct: Mask, is_counted: Mask, skeleton: Skeleton) -> PckSco
     """
     counts = is_counted.sum(axis=0)
     shares = np.where(counts > 0, is_correct.sum(axis=0) / np.maximum(counts, 1), np.nan)
-    limbs = shares[[skeleton.index(name) for name in LIMB_KEYPOINTS]]
+    limbs = shares[[name in LIMB_KEYPOINTS for name in skeleton.keypoints]]
     return PckScores(
         mean=float(np.nanmean(limbs)) if np.isfinite(limbs).any() else float("nan"),
         per_keypoint=dict(zip(skeleton.keypoints, shares.tolist(), strict=True)),

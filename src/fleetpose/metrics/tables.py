@@ -158,18 +158,18 @@ def detections_from_coco(rows: Sequence[Mapping[str, Any]], *, num_keypoints: in
         scores = _column(rows, "score", np.float64)
         image_ids = _column(rows, "image_id", np.int64)
         categories = _column(rows, "category_id", np.int64)
-        listed = [row["keypoints"] for row in rows]
+        keypoints = _keypoints([row["keypoints"] for row in rows], rows, num_keypoints)
+        areas = _areas(rows, keypoints)
     except KeyError as error:
         raise DatasetError(
             f"a detection lacks {error}; expected image_id, category_id, keypoints and score"
         ) from error
-    keypoints = _keypoints(listed, rows, num_keypoints)
+    except DatasetError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"a detection holds something else than numbers: {error}") from error
     return Detections(
-        image_ids=image_ids,
-        categories=categories,
-        keypoints=keypoints,
-        scores=scores,
-        areas=_areas(rows, keypoints),
+        image_ids=image_ids, categories=categories, keypoints=keypoints, scores=scores, areas=areas
     )
 
 

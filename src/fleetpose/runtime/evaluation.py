@@ -1,8 +1,12 @@
-"""Evaluation of a whole model on annotated pictures, for the command line and for training."""
+"""Evaluation on annotated pictures: of a model, or of the detections that any tool has written to a file.
+
+Both go the same way. A model's people become rows in COCO's results format, and only those are scored, so
+that a file of them gives the same numbers later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import load_coco_json
-from fleetpose.errors import ConfigError, DatasetError
-from fleetpose.geometry import boxes_from_coco
-from fleetpose.metrics.coco import CocoScores, coco_keypoint_scores
+from fleetpose.errors import ConfigError, DatasetError, UnknownNameError
+from fleetpose.geometry import boxes_from_coco, xywh_to_xyxy
+from fleetpose.metrics.breakdown import Breakdown, break_down
+from fleetpose.metrics.coco import CocoScores, coco_scores
+from fleetpose.metrics.crowdpose import AREA_OF_BOX, crowd_indices, crowdpose_scores
 from fleetpose.metrics.pck import PckScores, keypoint_hits, match_by_box, pck_scores
+from fleetpose.metrics.pckh import head_sizes_of_boxes, pckh_scores
+from fleetpose.metrics.sigmas import guess_sigmas
+from fleetpose.metrics.tables import (
+    Detections,
+    Labels,
+    check_images,
+    detections_from_coco,
+    labels_from_coco,
+    read_rows,
+)
 from fleetpose.results import PoseResult
-from fleetpose.skeletons import COCO, Skeleton
+from fleetpose.skeletons import COCO, SKELETONS, Skeleton
+
+Array = npt.NDArray[np.float64]
+Annotation = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,19 +43,52 @@ class Evaluation:
     """What a model reached on annotated pictures.
 
     Attributes:
+        metric: name of the table (`METRICS`).
+        scores: that table, shares from 0 to 1 by the names that papers use; -1 or NaN where nobody counts.
         coco: average precision and recall over all pictures.
         pck: correct keypoints at a fifth of the torso, each labelled person taken with the predicted one
             whose box overlaps most.
         detections: all predicted people in COCO's results format.
         num_images: pictures that were evaluated.
         num_people: labelled people in them, without crowds.
+        breakdown: errors by kind, where asked for.
     """
 
+    metric: str
+    scores: Mapping[str, float]
     coco: CocoScores
     pck: PckScores
     detections: Sequence[Mapping[str, Any]]
     num_images: int
     num_people: int
+    breakdown: Breakdown | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    """What the annotations say of the pictures that count."""
+
+    path: Path
+    data: Mapping[str, Any]
+    all_image_ids: npt.NDArray[np.int64]  # of the file, those included that do not count
+    category_id: int
+    skeleton: Skeleton
+    labels: Labels
+    people: Sequence[Annotation]  # those with labelled keypoints
+
+    @property
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        return list(self.data["images"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Comparison:
+    """All that a metric may need: everybody found, and the best found person for each labelled one."""
+
+    truth: _Truth
+    detections: Detections
+    labelled: Array  # [M, K, 3] (x, y, v)
+    predicted: Array  # [M, K, 3] (x, y, score), of the same people
 
 
 def evaluate(
@@ -45,7 +97,9 @@ def evaluate(
     images: Path,
     *,
     skeleton: Skeleton = COCO,
+    metric: str | None = None,
     every: int = 1,
+    has_breakdown: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Predict every picture that a COCO keypoint file lists, and score the result.
@@ -55,41 +109,112 @@ def evaluate(
         annotations: COCO keypoint JSON.
         images: folder of its pictures.
         skeleton: keypoints of the file and of the predictions.
+        metric: name of a table in `METRICS`; None for the one that is usual for the skeleton.
         every: take only the pictures whose id is a multiple of this; 10 is the kept-out tenth of `lspet`.
+        has_breakdown: sort the errors by kind too.
         progress: told how many pictures are done, and of how many, after each.
 
     Raises:
         DatasetError: the file lacks something, or does not fit the skeleton, or a picture is missing.
-        ConfigError: the predictions have another skeleton, or `every` is not a positive number.
-        MissingExtraError: the `evaluate` extra is not installed.
+        ConfigError: the predictions have another skeleton, the metric is unknown or does not fit, or `every`
+            is not a positive number.
     """
-    if every < 1:
-        raise ConfigError(f"every must be at least 1, got {every}")
-    truth = _subset(load_coco_json(annotations), every=every)
-    _check_pictures(truth, annotations, images, every=every)
-    _check_people(truth, annotations, skeleton)
-    category_id = _person_category(truth, annotations)
-    people_by_image = _people_by_image(truth)
-
-    detections: list[dict[str, Any]] = []
-    hits: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = []
-    for done, image in enumerate(truth["images"], start=1):
+    metric = _metric(metric, skeleton)
+    truth = _load_truth(annotations, skeleton, every=every, metric=metric)
+    _check_pictures(truth, images, every=every)
+    rows: list[dict[str, Any]] = []
+    for done, image in enumerate(truth.images, start=1):
         result = predict(images / image["file_name"])
         if result.skeleton.keypoints != skeleton.keypoints:
             raise ConfigError(
                 f"predictions have the keypoints of {result.skeleton.name}, but {skeleton.name} is evaluated"
             )
-        detections += result.to_coco(image["id"], category_id=category_id)
-        hits.append(_hits(result, people_by_image.get(image["id"], []), skeleton))
+        rows += result.to_coco(image["id"], category_id=truth.category_id)
         if progress is not None:
-            progress(done, len(truth["images"]))
-    is_correct, is_counted = (np.concatenate(masks) for masks in zip(*hits, strict=True))
-    return Evaluation(
-        coco=coco_keypoint_scores(truth, detections, skeleton.sigmas),
-        pck=pck_scores(is_correct, is_counted, skeleton),
-        detections=detections,
-        num_images=len(truth["images"]),
-        num_people=sum(len(people) for people in people_by_image.values()),
+            progress(done, len(truth.images))
+    return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
+
+
+def evaluate_detections(
+    detections: Path,
+    annotations: Path,
+    *,
+    skeleton: Skeleton | None = None,
+    metric: str | None = None,
+    every: int = 1,
+    has_breakdown: bool = False,
+) -> Evaluation:
+    """Score a file of detections in COCO's results format, whichever tool has written it.
+
+    Args:
+        detections: JSON list of `image_id`, `category_id`, `keypoints` `[3K]`, `score` and maybe `bbox`.
+        annotations: COCO keypoint JSON.
+        skeleton: keypoints of both; None for those that the annotations name.
+        metric: see `evaluate`.
+        every: see `evaluate`; detections in other pictures of the file are left out.
+        has_breakdown: see `evaluate`.
+
+    Raises:
+        DatasetError: a file lacks something, or they do not fit each other.
+        ConfigError: the metric is unknown or does not fit, or `every` is not a positive number.
+    """
+    skeleton = skeleton_of(annotations) if skeleton is None else skeleton
+    metric = _metric(metric, skeleton)
+    truth = _load_truth(annotations, skeleton, every=every, metric=metric)
+    rows = read_rows(detections)
+    return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
+
+
+def skeleton_of(annotations: Path) -> Skeleton:
+    """Return the skeleton of a COCO keypoint file, by the names of its keypoints.
+
+    Names that no built-in skeleton has make a skeleton of their own, with the `sigmas` of the category, a
+    list of one number per keypoint; without those they are guessed by name, and a warning says so.
+
+    Raises:
+        DatasetError: the file names no keypoints.
+    """
+    categories = load_coco_json(annotations)["categories"]
+    category = next((item for item in categories if item.get("keypoints")), None)
+    if category is None:
+        raise DatasetError(f"{annotations} names no keypoints; say which skeleton it has with --skeleton")
+    names = tuple(category["keypoints"])
+    known = next((item for item in SKELETONS.values() if item.keypoints == names), None)
+    if known is not None:
+        return known
+    limbs = [[names[a - 1], names[b - 1]] for a, b in category.get("skeleton", ())]  # COCO counts from 1
+    sigmas = category.get("sigmas") or guess_sigmas(names)
+    return Skeleton.from_dict(
+        {"name": "custom", "keypoints": list(names), "limbs": limbs, "sigmas": list(sigmas)}
+    )
+
+
+def _metric(name: str | None, skeleton: Skeleton) -> str:
+    """Name of the metric that was asked for, or of the usual one."""
+    if name is None:
+        return _USUAL.get(skeleton.name, "coco")
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
+    return name
+
+
+def _load_truth(path: Path, skeleton: Skeleton, *, every: int, metric: str) -> _Truth:
+    if every < 1:
+        raise ConfigError(f"every must be at least 1, got {every}")
+    data = load_coco_json(path)
+    kept = _subset(data, every=every)
+    _check_people(kept, path, skeleton)
+    if metric in _WITH_AREAS:
+        _check_areas(kept, path)
+    completed = {**kept, "annotations": [_completed(item) for item in kept["annotations"]]}
+    return _Truth(
+        path=path,
+        data=completed,
+        all_image_ids=np.array([image["id"] for image in data["images"]], np.int64),
+        category_id=_person_category(kept, path),
+        skeleton=skeleton,
+        labels=labels_from_coco(completed, num_keypoints=len(skeleton)),
+        people=[item for item in completed["annotations"] if _is_person(item)],
     )
 
 
@@ -100,24 +225,23 @@ def _subset(data: Mapping[str, Any], *, every: int) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": data["categories"]}
 
 
-def _check_pictures(truth: Mapping[str, Any], path: Path, images: Path, *, every: int) -> None:
-    if not truth["images"]:
+def _check_pictures(truth: _Truth, images: Path, *, every: int) -> None:
+    if not truth.images:
         which = "no picture" if every == 1 else f"no picture whose id is a multiple of {every}"
-        raise DatasetError(f"{path} lists {which}")
-    absent = [image["file_name"] for image in truth["images"] if not (images / image["file_name"]).is_file()]
+        raise DatasetError(f"{truth.path} lists {which}")
+    absent = [image["file_name"] for image in truth.images if not (images / image["file_name"]).is_file()]
     if absent:
         raise DatasetError(
-            f"{len(absent)} of the {len(truth['images'])} pictures of {path.name} are not in {images}, "
+            f"{len(absent)} of the {len(truth.images)} pictures of {truth.path.name} are not in {images}, "
             f"the first is {absent[0]}"
         )
 
 
-def _check_people(truth: Mapping[str, Any], path: Path, skeleton: Skeleton) -> None:
-    for annotation in truth["annotations"]:
+def _check_people(data: Mapping[str, Any], path: Path, skeleton: Skeleton) -> None:
+    for annotation in data["annotations"]:
         where = f"{path}: annotation {annotation.get('id')}"
-        missing = [key for key in ("bbox", "area", "category_id") if key not in annotation]
-        if missing:
-            raise DatasetError(f"{where} lacks {', '.join(missing)}")
+        if "category_id" not in annotation:
+            raise DatasetError(f"{where} lacks category_id")
         numbers = len(annotation.get("keypoints") or ())
         # Crowds may come without keypoints; people may not.
         if numbers != 3 * len(skeleton) and not (numbers == 0 and annotation.get("iscrowd")):
@@ -126,30 +250,142 @@ def _check_people(truth: Mapping[str, Any], path: Path, skeleton: Skeleton) -> N
             )
 
 
-def _person_category(truth: Mapping[str, Any], path: Path) -> int:
+def _check_areas(data: Mapping[str, Any], path: Path) -> None:
+    for annotation in data["annotations"]:
+        missing = [key for key in ("bbox", "area") if key not in annotation]
+        if missing:
+            raise DatasetError(f"{path}: annotation {annotation.get('id')} lacks {', '.join(missing)}")
+
+
+def _completed(annotation: Annotation) -> dict[str, Any]:
+    """Fill in a box around the labelled keypoints and an area, which not every data set has."""
+    box = annotation.get("bbox") or _box_around(np.reshape(annotation.get("keypoints") or [], (-1, 3)))
+    return {"area": AREA_OF_BOX * box[2] * box[3], **annotation, "bbox": box}
+
+
+def _box_around(keypoints: Array) -> list[float]:
+    """Box xywh around the keypoints `[K, 3]` whose third number is above 0; zeros without any."""
+    points = keypoints[keypoints[:, 2] > 0, :2]
+    if not len(points):
+        return [0.0, 0.0, 0.0, 0.0]
+    return [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
+
+
+def _person_category(data: Mapping[str, Any], path: Path) -> int:
     """Id of the category that has keypoints, or of the only one."""
-    categories = truth["categories"]
+    categories = data["categories"]
     named = [category for category in categories if category.get("keypoints")] or categories
     if not named:
         raise DatasetError(f"{path} has no category")
     return int(named[0]["id"])
 
 
-def _people_by_image(truth: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
-    people: dict[int, list[Mapping[str, Any]]] = {}
-    for annotation in truth["annotations"]:
-        if not annotation.get("iscrowd") and any(v > 0 for v in annotation["keypoints"][2::3]):
-            people.setdefault(annotation["image_id"], []).append(annotation)
-    return people
+def _is_person(annotation: Annotation) -> bool:
+    return not annotation.get("iscrowd") and any(v > 0 for v in annotation["keypoints"][2::3])
 
 
-def _hits(
-    result: PoseResult, people: Sequence[Mapping[str, Any]], skeleton: Skeleton
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Correct and counted keypoints `[M, K]` of the labelled people of one picture."""
-    labelled = np.array([person["keypoints"] for person in people], float).reshape(-1, len(skeleton), 3)
-    boxes = boxes_from_coco(np.array([person["bbox"] for person in people], float).reshape(-1, 4))
-    chosen = match_by_box(boxes, result.boxes)
-    # One person more, with nothing found, stands in where no predicted box touches.
-    candidates = np.concatenate([result.keypoints, np.zeros((1, len(skeleton), 3))])
-    return keypoint_hits(candidates[chosen], labelled, skeleton)
+def _score(
+    truth: _Truth, rows: Sequence[Mapping[str, Any]], *, metric: str, has_breakdown: bool
+) -> Evaluation:
+    detections = detections_from_coco(rows, num_keypoints=len(truth.skeleton))
+    check_images(detections, truth.all_image_ids)
+    labelled, predicted = _side_by_side(truth, rows, detections)
+    comparison = _Comparison(truth, detections, labelled, predicted)
+    is_ours = truth.labels.categories == truth.category_id
+    return Evaluation(
+        metric=metric,
+        scores=METRICS[metric](comparison),
+        coco=coco_scores(truth.labels, detections, truth.skeleton.sigmas),
+        pck=_pck(comparison),
+        detections=rows,
+        num_images=len(truth.images),
+        num_people=len(truth.people),
+        breakdown=(
+            break_down(truth.labels.select(is_ours), detections, truth.skeleton) if has_breakdown else None
+        ),
+    )
+
+
+def _side_by_side(
+    truth: _Truth, rows: Sequence[Mapping[str, Any]], detections: Detections
+) -> tuple[Array, Array]:
+    """Labelled people and, for each, the predicted one whose box overlaps most → `[M, K, 3]` twice."""
+    keypoints = detections.keypoints.copy()
+    if not (keypoints[..., 2] > 0).any():
+        keypoints[..., 2] = 1.0  # a tool that does not score keypoints has found them all
+    boxes = _boxes(
+        row.get("bbox") or _box_around(points) for row, points in zip(rows, keypoints, strict=True)
+    )
+    people_boxes = _boxes(item["bbox"] for item in truth.people)
+    found = _by_image(detections.image_ids.tolist())
+    labelled = np.array([item["keypoints"] for item in truth.people], np.float64)
+    labelled = labelled.reshape(-1, len(truth.skeleton), 3)
+    predicted = np.zeros_like(labelled)
+    nobody = np.zeros((1, len(truth.skeleton), 3))
+    for image_id, members in _by_image(item["image_id"] for item in truth.people).items():
+        candidates = found.get(image_id, [])
+        chosen = match_by_box(people_boxes[members], boxes[candidates])
+        # One person more, with nothing found, stands in where no predicted box touches.
+        predicted[members] = np.concatenate([keypoints[candidates], nobody])[chosen]
+    return labelled, predicted
+
+
+def _boxes(boxes_xywh: Iterable[Sequence[float]]) -> Array:
+    return np.asarray(boxes_from_coco(np.array(list(boxes_xywh), np.float64).reshape(-1, 4)))
+
+
+def _by_image(image_ids: Iterable[int]) -> dict[int, list[int]]:
+    """Positions by image id, in the order of first appearance."""
+    positions: dict[int, list[int]] = {}
+    for position, image_id in enumerate(image_ids):
+        positions.setdefault(image_id, []).append(position)
+    return positions
+
+
+def _pck(comparison: _Comparison) -> PckScores:
+    skeleton = comparison.truth.skeleton
+    return pck_scores(*keypoint_hits(comparison.predicted, comparison.labelled, skeleton), skeleton)
+
+
+def _coco_table(comparison: _Comparison) -> dict[str, float]:
+    truth = comparison.truth
+    scores = coco_scores(truth.labels, comparison.detections, truth.skeleton.sigmas)
+    return {**scores.named(), "PCK@0.2": _pck(comparison).mean}
+
+
+def _crowdpose_table(comparison: _Comparison) -> dict[str, float]:
+    truth = comparison.truth
+    index = crowd_indices(truth.data)
+    return crowdpose_scores(truth.labels, comparison.detections, truth.skeleton.sigmas, index).named()
+
+
+def _mpii_table(comparison: _Comparison) -> dict[str, float]:
+    people = comparison.truth.people
+    without = next((item.get("id") for item in people if len(item.get("head_box") or ()) != 4), None)
+    if without is not None:
+        raise DatasetError(
+            f"{comparison.truth.path}: annotation {without} lacks head_box, four numbers x, y, w, h of the "
+            "head's box, over which PCKh is defined"
+        )
+    boxes = np.array([item["head_box"] for item in people], np.float64).reshape(-1, 4)
+    sizes = head_sizes_of_boxes(xywh_to_xyxy(boxes))
+    skeleton = comparison.truth.skeleton
+    return pckh_scores(comparison.predicted, comparison.labelled, sizes, skeleton).named()
+
+
+def _pck_table(comparison: _Comparison) -> dict[str, float]:
+    return _pck(comparison).named()
+
+
+#: Tables by the name that a user asks for. OCHuman's average precision is COCO's on its own pictures.
+METRICS: dict[str, Callable[[_Comparison], dict[str, float]]] = {
+    "coco": _coco_table,
+    "crowdpose": _crowdpose_table,
+    "ochuman": _coco_table,
+    "mpii": _mpii_table,
+    "pck": _pck_table,
+}
+#: Tables that need the areas of the annotations; others do with what boxes tell.
+_WITH_AREAS = {"coco", "ochuman"}
+#: Usual table per skeleton; COCO's for all others.
+_USUAL = {"crowdpose14": "crowdpose", "mpii16": "mpii", "lsp14": "pck"}
