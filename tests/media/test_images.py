@@ -88,6 +88,16 @@ def test_a_photo_is_turned_upright_as_its_exif_says(tmp_path, picture, orientati
     np.testing.assert_array_equal(read_image(path), expected(picture))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_pixels_are_left_as_stored_where_asked(tmp_path, picture, name):
+    exif = Pil.Exif()
+    exif[ORIENTATION] = 6
+    turned = read_image(_saved(tmp_path, picture, name, exif=exif), is_as_stored=True)
+
+    np.testing.assert_array_equal(turned, read_image(_saved(tmp_path, picture, name)))
+    assert turned.shape == (40, 60, 3)
+
+
 def test_a_picture_of_one_pixel_is_read(tmp_path):
     path = _saved(tmp_path, np.array([[[200, 10, 90]]], np.uint8), "a.png")
 

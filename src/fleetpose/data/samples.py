@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture
-from fleetpose.errors import DatasetError, require
+from fleetpose.errors import DatasetError, MediaError, require
 from fleetpose.geometry import PADDING, transform_points, warp
-from fleetpose.media.images import quiet_opencv
+from fleetpose.media.images import read_image
 
 #: The trusted surroundings of a lone labelled person reach this share of the box beyond each side.
 TRUSTED_MARGIN = 0.15
@@ -52,10 +52,10 @@ def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
     Raises:
         DatasetError: the picture is missing or broken, or a mask is of another size.
     """
-    with quiet_opencv():
-        image = cv2.imread(str(picture.path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken")
+    try:
+        image = read_image(picture.path, is_as_stored=True)
+    except MediaError as error:
+        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
     size = (image.shape[0], image.shape[1])
     counts = np.ones(size, np.uint8)
     if is_single_person and len(picture.boxes):
@@ -71,7 +71,7 @@ def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
             )
         counts[mask > 0] = 0
     return Sample(
-        image=np.asarray(image, np.uint8),
+        image=image,
         keypoints=picture.keypoints,
         is_known=picture.is_known,
         boxes=picture.boxes,

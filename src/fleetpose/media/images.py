@@ -31,11 +31,15 @@ _TO_RGB = {
 }
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, *, is_as_stored: bool = False) -> Image:
     """Read a picture file → `[H, W, 3]` RGB, turned upright as its EXIF orientation says.
 
     Grey, 16-bit, palette and CMYK pictures are converted; an alpha channel is dropped; of an animation the
     first frame is taken.
+
+    Args:
+        path: the file.
+        is_as_stored: leave the pixels as they lie in the file, which is what labels of data sets refer to.
 
     Raises:
         MediaError: the file is missing, empty, cut off or no picture.
@@ -44,19 +48,20 @@ def read_image(path: str | Path) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode_image(data, name=str(path))
+    return decode_image(data, name=str(path), is_as_stored=is_as_stored)
 
 
-def decode_image(data: bytes, *, name: str) -> Image:
-    """Bytes of a picture file → `[H, W, 3]` RGB; `name` is what an error calls it."""
+def decode_image(data: bytes, *, name: str, is_as_stored: bool = False) -> Image:
+    """Bytes of a picture file → `[H, W, 3]` RGB, see `read_image`; `name` is what an error calls it."""
     if not data:
         raise MediaError(f"cannot read {name}: the file is empty")
     # Some decoders fill the missing part of a picture with grey and say nothing.
     if _is_cut_off(data):
         raise MediaError(f"cannot read {name}: the picture is cut off before its end")
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_as_stored else 0)
     try:
         with quiet_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise MediaError(f"cannot read {name}: {' '.join(str(error.err or error).split())}") from error
     if image is None:
