@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from fleetpose.codecs.description import METADATA_KEY, InputDescription, ModelCard, ModelDescription
-from fleetpose.codecs.fields import associative_embedding_fields
+from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
 from fleetpose.skeletons import COCO
 
 #: One colour per keypoint; all have a channel at 255, so that no mix with black is another's colour.
@@ -94,6 +95,16 @@ def dots_model(tmp_path_factory, fake_description):
     """Path of a model file that finds people drawn by `draw_dots`, to about a pixel."""
     path = tmp_path_factory.mktemp("models") / "dots.onnx"
     write_dots_model(path, fake_description)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crop_dots_model(tmp_path_factory, fake_description):
+    """Path of a top-down model file that finds the one person drawn by `draw_dots` in a crop."""
+    path = tmp_path_factory.mktemp("models") / "crop-dots.onnx"
+    fields = (Field(FieldKind.HEATMAPS, 17, stride=4),)
+    codec = {"type": "top_down", "input_size": [256, 192], "kernel_cells": 5}
+    write_dots_model(path, replace(fake_description, name="crop-dots", fields=fields, codec=codec))
     return path
 
 

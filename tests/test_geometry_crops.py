@@ -1,9 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetpose.geometry import affine_scale, fit_box, flip_points, invert, transform_points
+from fleetpose.geometry import (
+    affine_scale,
+    fit_box,
+    fit_canvas_64,
+    flip_points,
+    invert,
+    transform_points,
+    warp,
+)
 
 
 def _corners(box):
@@ -92,3 +102,53 @@ def test_crops_equal_the_authors_of_simplebaseline(shared):
             atol=0.01 if rot else 1e-3,
         )
         assert affine_scale(invert(ours)) == pytest.approx(side / w, rel=1e-5)
+
+
+def test_the_papers_canvas_rounds_the_short_side_up_and_fills_it():
+    affine, size = fit_canvas_64((500, 333), short_side=480)
+
+    assert size == (768, 512)
+    corners = transform_points(np.array([(-0.5, -0.5), (332.5, 499.5)]), affine)
+    np.testing.assert_allclose(corners[1, 0] - corners[0, 0], 512)
+    # The odd width puts the picture half of its own pixels left of the middle.
+    np.testing.assert_allclose(corners.mean(axis=0), [255.5 - 0.5 * 512 / 333, 383.5])
+
+
+def test_the_papers_canvases_of_several_scales_are_multiples_of_the_smallest():
+    sizes = [
+        fit_canvas_64((480, 640), short_side=512, scale=scale, min_scale=0.5)[1] for scale in (0.5, 1, 2)
+    ]
+
+    assert sizes == [(256, 384), (512, 768), (1024, 1536)]
+
+
+def test_canvases_equal_the_authors_of_higherhrnet(shared):
+    cases = json.loads(
+        (shared / "golden" / "transforms" / "bottomup_resize.json").read_text(encoding="utf-8")
+    )
+
+    for case in cases:
+        h, w = case["h"], case["w"]
+        affine, size = fit_canvas_64(
+            (h, w), short_side=case["input"], scale=case["current_scale"], min_scale=case["min_scale"]
+        )
+
+        assert size == tuple(case["size_wh"][::-1])
+        corners = np.array([(0.0, 0.0), (w, h)])  # theirs start at the first pixel's corner
+        np.testing.assert_allclose(
+            transform_points(corners - 0.5, affine) + 0.5,
+            transform_points(corners, np.array(case["affine"])),
+            atol=1e-3,
+        )
+
+
+def test_a_resized_picture_equals_the_authors_of_higherhrnet(shared):
+    golden = np.load(shared / "golden" / "transforms" / "bottomup_resize_image.npz")
+    affine, size = fit_canvas_64(golden["image"].shape[:2], short_side=128)
+    # They draw with a map between corners as if it were one between centres.
+    theirs = np.column_stack([affine[:, :2], affine[:, 2] + 0.5 - affine[:, :2] @ [0.5, 0.5]])
+
+    np.testing.assert_array_equal(warp(golden["image"], theirs, size), golden["resized"])
+    np.testing.assert_allclose(
+        transform_points(golden["joints_in"][:2], invert(theirs)), golden["joints_out"][0, 0, :2], atol=1e-4
+    )

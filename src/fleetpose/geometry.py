@@ -29,22 +29,24 @@ PADDING = (124, 116, 104)
 KEYPOINT_BOX_MARGIN = 0.1
 
 
-def pixels_to_cells(pixels: Array, stride: float) -> Array:
+def pixels_to_cells(pixels: Array, stride: float, *, is_corner_aligned: bool = False) -> Array:
     """Coordinates in input pixels → coordinates in cells of a map with `stride` pixels per cell.
+
+    With `is_corner_aligned`, cell 0 is centred on pixel 0, as in networks that others trained so.
 
     >>> float(pixels_to_cells(np.array(1.5), 4))
     0.0
     """
-    return (pixels + 0.5) / stride - 0.5
+    return pixels / stride if is_corner_aligned else (pixels + 0.5) / stride - 0.5
 
 
-def cells_to_pixels(cells: Array, stride: float) -> Array:
+def cells_to_pixels(cells: Array, stride: float, *, is_corner_aligned: bool = False) -> Array:
     """Coordinates in cells → coordinates in input pixels; inverse of `pixels_to_cells`.
 
     >>> float(cells_to_pixels(np.array(0.0), 4))
     1.5
     """
-    return (cells + 0.5) * stride - 0.5
+    return cells * stride if is_corner_aligned else (cells + 0.5) * stride - 0.5
 
 
 def touched_cells(boxes_xyxy: Array, stride: int) -> npt.NDArray[np.int64]:
@@ -196,6 +198,39 @@ def fit_canvas(
         source_xy=((w - 1) / 2, (h - 1) / 2),
         target_xy=((canvas_w - 1) / 2, (canvas_h - 1) / 2),
         scale=factor,
+    )
+    return affine, (canvas_h, canvas_w)
+
+
+def fit_canvas_64(
+    image_size: tuple[int, int], *, short_side: int, scale: float = 1.0, min_scale: float = 1.0
+) -> tuple[Array, tuple[int, int]]:
+    """Affine map and canvas size (h, w) of HigherHRNet's code (arXiv:1908.10357), to reproduce figures.
+
+    The short side is first rounded up to a multiple of 64, so 480 pixels become 512, and fills the canvas
+    exactly; the long side's canvas is the next multiple of 64. Of several scales the smallest is rounded, and
+    the others follow from it. Where the picture has an odd side, it lies half a pixel off the middle, as
+    there.
+
+    Args:
+        image_size: (h, w) of the picture.
+        short_side: of the canvas at scale 1, before rounding.
+        scale: of this canvas.
+        min_scale: the smallest of all scales used together.
+
+    >>> fit_canvas_64((480, 640), short_side=480)[1]
+    (512, 704)
+    """
+    h, w = image_size
+    shorter, longer = min(h, w), max(h, w)
+    base_short = int((min_scale * short_side + 63) // 64 * 64)
+    base_long = int((base_short / shorter * longer + 63) // 64 * 64)
+    canvas_short, canvas_long = (int(side * scale / min_scale) for side in (base_short, base_long))
+    canvas_h, canvas_w = (canvas_long, canvas_short) if w < h else (canvas_short, canvas_long)
+    affine = similarity(
+        source_xy=(int(w / 2 + 0.5) - 0.5, int(h / 2 + 0.5) - 0.5),
+        target_xy=((canvas_w - 1) / 2, (canvas_h - 1) / 2),
+        scale=canvas_short / shorter,
     )
     return affine, (canvas_h, canvas_w)
 

@@ -182,7 +182,7 @@ def test_a_video_can_be_stopped_after_some_frames(fleetpose_here, tmp_path, make
 
 
 def test_boxes_are_drawn_when_asked_for(fleetpose_here, tmp_path, photo, dots_model):
-    for name, options in (("plain", []), ("boxed", ["--boxes"])):
+    for name, options in (("plain", []), ("boxed", ["--draw-boxes"])):
         fleetpose_here("predict", photo, "-m", dots_model, "--save", "image", "--out", name, *options)
 
     plain, boxed = (read_image(tmp_path / name / "photo.jpg") for name in ("plain", "boxed"))

@@ -9,7 +9,8 @@ import fleetpose
 from fleetpose.errors import CheckpointError, ConfigError, MediaError, ShapeError, UnknownNameError
 from fleetpose.media.images import write_image
 from fleetpose.media.video import VideoWriter
-from fleetpose.runtime.predictor import Predictor, load, normalise
+from fleetpose.runtime.canvas import normalise
+from fleetpose.runtime.predictor import Predictor, load
 from fleetpose.runtime.session import OnnxSession
 
 
@@ -132,7 +133,7 @@ def test_a_person_on_the_padding_alone_is_left_out_and_others_are_clipped(fake_d
     keypoints[1, 6] = (100, 330, 0.8)
     network = _Network(fake_description)
     predictor = Predictor(network, threshold=0.0)
-    predictor._codec = _Codec(keypoints)
+    predictor._finder._codec = _Codec(keypoints)
 
     result = predictor(np.zeros((256, 100, 3), np.uint8))
 
@@ -167,7 +168,7 @@ class _Codec:
 def test_the_network_sees_normalised_rgb_on_a_padded_canvas(fake_description):
     network = _Network(fake_description)
     predictor = Predictor(network)
-    predictor._codec = _Codec(np.zeros((0, 17, 3), np.float32))
+    predictor._finder._codec = _Codec(np.zeros((0, 17, 3), np.float32))
 
     predictor(np.full((256, 250, 3), (150, 140, 65), np.uint8))
 
@@ -192,7 +193,7 @@ def test_normalising_equals_its_formula(fake_description):
 def test_the_short_side_can_be_chosen(fake_description):
     network = _Network(fake_description)
     predictor = Predictor(network, short_side=128)
-    predictor._codec = _Codec(np.zeros((0, 17, 3), np.float32))
+    predictor._finder._codec = _Codec(np.zeros((0, 17, 3), np.float32))
 
     predictor(np.zeros((480, 640, 3), np.uint8))
 

@@ -26,9 +26,17 @@ def predict(
     threshold: float = DEFAULT_THRESHOLD,
     short_side: int | None = None,
     threads: int | None = None,
+    runtime: str = "auto",
+    precision: str = "f32",
     max_frames: int | None = None,
-    flip_test: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    boxes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    boxes: str | None = None,
+    refine: str | None = None,
+    flip_test: Annotated[
+        bool, Parameter(name=["--flip-test", "--flip"], negative="", show_default=False)
+    ] = False,
+    scales: str | None = None,
+    zoom: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    draw_boxes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Find people in pictures, folders, videos or from a camera.
 
@@ -38,17 +46,25 @@ def predict(
 
     Args:
         sources: pictures, folders, patterns such as "*.jpg", videos, a camera's number, RTSP addresses.
-        model: name of a bundled model (see `fleetpose models`) or an .onnx file.
+        model: name of a bundled model (see `fleetpose models`), a model file or an exported folder.
         save: what to write, some of image,video,coco,csv,json,openpose.
         out: folder for the results instead of runs/predict/NAME; a number is added if it is not empty.
         threshold: leave out people with a lower score, 0 to 1.
         short_side: bring the shorter side of a picture to so many pixels; more finds smaller people.
         threads: processor threads of the network.
+        runtime: onnx or openvino; auto takes the fastest that is installed, and measures it once.
+        precision: bf16 allows 16-bit arithmetic where it is faster.
         max_frames: stop each video or camera after so many frames.
+        boxes: where a top-down model looks for one person each: whole for the whole picture, its default, or
+            a COCO annotation file with boxes.
+        refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
-        boxes: draw boxes around people.
+        scales: look at the picture in several sizes, such as 0.5,1,2.
+        zoom: look once more at each person found, enlarged.
+        draw_boxes: draw boxes around people.
     """
     # Imports stand here so that help need not wait for OpenCV, FFmpeg and the runtime.
+    from fleetpose.cli.looks import bottom_up_settings, box_source  # noqa: PLC0415
     from fleetpose.cli.progress import RichWatcher  # noqa: PLC0415
     from fleetpose.draw import DrawSettings  # noqa: PLC0415
     from fleetpose.runtime.batch import Tally, find_all, predict_all, run_name  # noqa: PLC0415
@@ -64,10 +80,19 @@ def predict(
     if not found:
         return _report(tally, None)
     predictor = load(
-        model, threshold=threshold, short_side=short_side, threads=threads, has_flip_test=flip_test
+        model,
+        threshold=threshold,
+        short_side=short_side,
+        threads=threads,
+        has_flip_test=flip_test,
+        bottom_up=bottom_up_settings(scales=scales, zoom=zoom),
+        boxes=box_source(boxes),
+        refine=refine,
+        runtime=runtime,
+        precision=precision,
     )
     folder = new_folder(out or RUNS / run_name(sources[0], found[0]))
-    drawing = DrawSettings(has_boxes=boxes)
+    drawing = DrawSettings(has_boxes=draw_boxes)
     try:
         with (
             Recorder(folder, formats=formats, sources=found, settings=drawing) as recorder,

@@ -1,39 +1,40 @@
-"""From a picture to the people on it: resize, network, codec, and back to the picture's own pixels."""
+"""From a picture or a video to the people in it, by whichever way of finding them the model has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, cast, overload
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.codecs.associative_embedding import CODEC_TYPE, AssociativeEmbeddingCodec
-from fleetpose.codecs.description import InputDescription, ModelDescription
+from fleetpose.codecs import associative_embedding, efficientpose, part_affinity, top_down
+from fleetpose.codecs.description import ModelDescription
+from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, UnknownNameError
-from fleetpose.geometry import (
-    PADDING,
-    Image,
-    fit_canvas,
-    invert,
-    is_inside,
-    keypoint_boxes,
-    transform_points,
-    warp,
-)
 from fleetpose.media.images import ColorOrder, as_rgb, read_image
 from fleetpose.media.video import Frame, one_source, open_video
 from fleetpose.results import PoseResult
 from fleetpose.runtime import DEFAULT_THRESHOLD
-from fleetpose.runtime.session import OnnxSession
+from fleetpose.runtime.bottom_up import BottomUp, BottomUpSettings, Codec
+from fleetpose.runtime.canvas import Network, normalise
+from fleetpose.runtime.cascade import (
+    NO_BOXES,
+    WHOLE,
+    Boxed,
+    BoxSource,
+    Cascade,
+    Finder,
+    check_combination,
+    is_top_down,
+)
+from fleetpose.runtime.choice import AUTO, open_session
 from fleetpose.runtime.timing import Stopwatch
-from fleetpose.weights import find_model
+from fleetpose.runtime.top_down import TopDown
 
-Array = npt.NDArray[np.float32]
-Maps: TypeAlias = dict[str, Array]
+__all__ = ["Network", "Picture", "Predictor", "load", "normalise"]
 
 
 class PilImage(Protocol):
@@ -47,33 +48,12 @@ class PilImage(Protocol):
 
 Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | PilImage
 
-
-class Network(Protocol):
-    """Something that runs a model, such as `OnnxSession`."""
-
-    description: ModelDescription
-
-    def run(self, image: Array) -> Maps:
-        """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
-
-
-class Codec(Protocol):
-    """The half of a codec that finds people."""
-
-    def decode(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Maps by field name → keypoints `[N, K, 3]` (x, y, score) in input pixels, scores `[N]`."""
-
-    def merge_flipped(
-        self,
-        outputs: Mapping[str, Array],
-        flipped: Mapping[str, Array],
-        flip_permutation: npt.NDArray[np.int64],
-    ) -> Maps:
-        """Join the maps of a picture and of its mirror image."""
-
-
-#: Codecs by the name that a model file gives.
-CODECS = {CODEC_TYPE: AssociativeEmbeddingCodec}
+#: What builds the codec that a bottom-up model asks for, by the name that its file gives.
+CODECS: Mapping[str, Callable[[ModelDescription], Codec]] = {
+    associative_embedding.CODEC_TYPE: associative_embedding.AssociativeEmbeddingCodec.from_description,
+    part_affinity.CODEC_TYPE: part_affinity.PartAffinityCodec.from_description,
+    efficientpose.CODEC_TYPE: efficientpose.EfficientPoseCodec.from_description,
+}
 
 
 def load(
@@ -83,26 +63,49 @@ def load(
     short_side: int | None = None,
     threads: int | None = None,
     has_flip_test: bool = False,
+    bottom_up: BottomUpSettings | None = None,
+    boxes: BoxSource | None = None,
+    refine: str | Path | None = None,
+    runtime: str = AUTO,
+    precision: str = "f32",
 ) -> Predictor:
     """Load a model, ready to predict.
 
     Args:
-        model: name of a bundled model or path of an `.onnx` file; None for the default.
+        model: name of a bundled model, path of an `.onnx` file or OpenVINO's `.xml`, or of a folder that
+            `fleetpose export` wrote; None for the default.
         threshold: people below this score, 0 to 1, are left out.
         short_side: pixels to which a picture's shorter side is brought; None for what the model was trained
             for. More finds smaller people and takes longer.
         threads: processor threads of the network; None for one per core.
         has_flip_test: look at the mirrored picture too and average: better and half as fast.
+        bottom_up: scales, resize rule and second looks of a bottom-up model; None for one plain look.
+        boxes: where a top-down model's boxes come from: an array `[N, 4]` (x1, y1, x2, y2) in pixels, or
+            `[N, 5]` with a score; a callable from a picture to one, such as a person detector; or "whole",
+            the default, which takes the whole picture for one person.
+        refine: a top-down model, named as `model` is, that looks once more at each person whom the bottom-up
+            `model` found.
+        runtime: `onnx` or `openvino` to pin one; `auto` takes the fastest that is installed, see
+            `fleetpose.runtime.choice`.
+        precision: `bf16` allows 16-bit arithmetic where it is faster; keypoints may move a little.
 
     Raises:
-        UnknownNameError: no bundled model has this name.
+        UnknownNameError: no bundled model, runtime or precision has this name.
         CheckpointError: the file is no model of FleetPose.
+        ConfigError: the runtime cannot run this model so, or models and settings do not go together.
+        MissingExtraError: the runtime is not installed.
     """
+    refiner = None
+    if refine is not None:
+        refiner = open_session(refine, runtime=runtime, precision=precision, threads=threads)
     return Predictor(
-        OnnxSession(find_model(model), threads=threads),
+        open_session(model, runtime=runtime, precision=precision, threads=threads),
         threshold=threshold,
         short_side=short_side,
         has_flip_test=has_flip_test,
+        bottom_up=bottom_up,
+        boxes=boxes,
+        refiner=refiner,
     )
 
 
@@ -110,7 +113,8 @@ class Predictor:
     """Find people in pictures and videos.
 
     Attributes:
-        description: what the model says about itself, its card included.
+        description: what the model says about itself, its card included; of two models, that of the one whose
+            keypoints are the result.
         skeleton: names of the keypoints that it finds.
     """
 
@@ -121,46 +125,94 @@ class Predictor:
         threshold: float = DEFAULT_THRESHOLD,
         short_side: int | None = None,
         has_flip_test: bool = False,
+        bottom_up: BottomUpSettings | None = None,
+        boxes: BoxSource | None = None,
+        refiner: Network | None = None,
     ) -> None:
-        """Take a loaded network; see `load` for the settings."""
-        self.description = network.description
-        self.skeleton = network.description.skeleton
-        self._network = network
-        self._codec = _codec(network.description)
+        """Take a loaded network, and one that refines its people; see `load` for the settings.
+
+        Raises:
+            ConfigError: networks, boxes and settings that do not go together.
+        """
+        check_combination(
+            network.description,
+            refiner=None if refiner is None else refiner.description,
+            has_boxes=boxes is not None,
+            has_bottom_up_settings=short_side is not None or bottom_up is not None,
+        )
         self._threshold = threshold
-        self._short_side = network.description.input.short_side if short_side is None else short_side
-        self._has_flip_test = has_flip_test
-        if self._short_side < 1:
-            raise ConfigError(f"short_side must be at least 1 pixel, got {short_side}")
+        self._top_down: TopDown | None = None
+        self._finder: Finder
+        if is_top_down(network.description):
+            self._top_down = _top_down(network, has_flip_test=has_flip_test)
+            self._finder = Boxed(self._top_down, WHOLE if boxes is None else boxes, threshold=threshold)
+        else:
+            self._finder = BottomUp(
+                network,
+                _codec(network.description),
+                threshold=threshold,
+                short_side=short_side,
+                has_flip_test=has_flip_test,
+                settings=bottom_up,
+            )
+        if refiner is not None:
+            self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
+        self.description = self._finder.description
+        self.skeleton = self.description.skeleton
 
     @overload  # a path is a sequence too, of letters, and is taken for one picture
-    def __call__(self, source: Picture, *, color: ColorOrder = "rgb") -> PoseResult: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, source: Picture, *, color: ColorOrder = "rgb", boxes: BoxSource | None = None
+    ) -> PoseResult: ...
 
     @overload
-    def __call__(self, source: Sequence[Picture], *, color: ColorOrder = "rgb") -> list[PoseResult]: ...
+    def __call__(
+        self, source: Sequence[Picture], *, color: ColorOrder = "rgb", boxes: BoxSource | None = None
+    ) -> list[PoseResult]: ...
 
     def __call__(
-        self, source: Picture | Sequence[Picture], *, color: ColorOrder = "rgb"
+        self,
+        source: Picture | Sequence[Picture],
+        *,
+        color: ColorOrder = "rgb",
+        boxes: BoxSource | None = None,
     ) -> PoseResult | list[PoseResult]:
         """Find the people in one picture, or in each of a list.
 
         Args:
             source: path, array uint8 `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`, PIL image, or a list.
             color: order of an array's channels.
+            boxes: of this call, for a top-down model; as in `load`. Of a list, all pictures have the same.
 
         Raises:
             MediaError: a file is no picture.
-            ShapeError: an array is no picture.
+            ShapeError: an array is no picture, or the boxes are none.
+            ConfigError: the model takes no boxes.
         """
+        finder = self._finder if boxes is None else self._with_boxes(boxes)
         if isinstance(source, list | tuple):
-            return [self(one, color=color) for one in source]
+            return [self._find_in(one, finder, color) for one in source]
+        return self._find_in(cast("Picture", source), finder, color)
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the model sees one person at a time, in boxes that something else must find."""
+        return self._top_down is not None
+
+    def _with_boxes(self, boxes: BoxSource) -> Finder:
+        if self._top_down is None:
+            raise ConfigError(NO_BOXES.format(name=self.description.name))
+        return Boxed(self._top_down, boxes, threshold=self._threshold)
+
+    @staticmethod
+    def _find_in(source: Picture, finder: Finder, color: ColorOrder) -> PoseResult:
         watch = Stopwatch()
         if isinstance(source, str | Path):
             image, name = read_image(source), str(source)
         else:
             image, name = as_rgb(source, color=color), None
         watch.lap("decode")
-        return replace(self._find(image, watch), source=name)
+        return replace(finder.find(image, watch, name=name), source=name)
 
     def stream(self, source: str | Path | int) -> Iterator[PoseResult]:
         """Yield one result per frame of a video, a camera (by its number) or a network address.
@@ -189,65 +241,20 @@ class Predictor:
             if frame is None:
                 return
             watch.lap("decode")
-            result = self._find(frame.image, watch)
+            result = self._finder.find(frame.image, watch, name=name)
             yield (
                 frame,
                 replace(result, frame_index=frame.index, timestamp_s=frame.timestamp_s, source=name),
             )
 
-    def _find(self, image: Image, watch: Stopwatch) -> PoseResult:
-        """Find the people in an RGB picture."""
-        size = (image.shape[0], image.shape[1])
-        affine, canvas_size = fit_canvas(
-            size, short_side=self._short_side, multiple=self.description.input.multiple
-        )
-        canvas = normalise(warp(image, affine, canvas_size, fill=PADDING), self.description.input)
-        watch.lap("resize")
-        maps = self._network.run(canvas)
-        if self._has_flip_test:
-            flipped = self._network.run(np.ascontiguousarray(canvas[..., ::-1]))
-            maps = self._codec.merge_flipped(maps, flipped, self.skeleton.flip_permutation)
-        watch.lap("network")
-        keypoints, scores = self._codec.decode(maps)
-        keypoints = transform_points(keypoints, invert(affine)).astype(np.float32)
-        is_kept = (scores >= self._threshold) & _is_on_picture(keypoints, size)
-        keypoints = _clipped(keypoints[is_kept], size)
-        watch.lap("grouping")
-        return PoseResult(
-            keypoints=keypoints,
-            boxes=keypoint_boxes(keypoints, size).astype(np.float32),
-            scores=np.clip(scores[is_kept], 0, 1).astype(np.float32),
-            image_size=size,
-            skeleton=self.skeleton,
-            timings_ms=watch.steps_ms,
-        )
 
-
-def normalise(canvas: Image, settings: InputDescription) -> Array:
-    """RGB picture `[H, W, 3]` → input tensor `[1, 3, H, W]` float32, (rgb - mean) / std per channel."""
-    tensor = np.empty((1, 3, *canvas.shape[:2]), np.float32)
-    channels = zip(cv2.split(canvas), tensor[0], settings.mean, settings.std, strict=True)
-    for channel, target, mean, std in channels:
-        # Channel by channel is ten times as fast as the formula on the whole picture.
-        np.multiply(channel, np.float32(1 / std), out=target, dtype=np.float32)
-        np.subtract(target, np.float32(mean / std), out=target)
-    return tensor
+def _top_down(network: Network, *, has_flip_test: bool) -> TopDown:
+    codec = TopDownCodec.from_description(network.description)
+    return TopDown(network, codec, has_flip_test=has_flip_test)
 
 
 def _codec(description: ModelDescription) -> Codec:
     kind = description.codec["type"]
     if kind not in CODECS:
-        raise UnknownNameError(f"codec of model {description.name!r}", kind, CODECS)
-    return CODECS[kind].from_description(description)
-
-
-def _is_on_picture(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """`[N]` True for people with a found keypoint on the picture of `size` (h, w), not on the padding."""
-    return np.asarray((is_inside(keypoints, size) & (keypoints[..., 2] > 0)).any(axis=1))
-
-
-def _clipped(keypoints: Array, size: tuple[int, int]) -> Array:
-    """Move keypoints beyond the border to the outermost pixel's centre; those not found become zero."""
-    points = np.clip(keypoints[..., :2], 0, [size[1] - 1, size[0] - 1])
-    scores = np.clip(keypoints[..., 2:], 0, 1)
-    return np.concatenate([np.where(scores > 0, points, 0), scores], axis=-1).astype(np.float32)
+        raise UnknownNameError(f"codec of model {description.name!r}", kind, [*CODECS, top_down.CODEC_TYPE])
+    return CODECS[kind](description)

@@ -1,0 +1,161 @@
+"""One person per crop: boxes, crops, network, codec, and back to the picture's own pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.codecs.cleanup import remove_redundant
+from fleetpose.codecs.top_down import TopDownCodec
+from fleetpose.errors import ConfigError, ShapeError
+from fleetpose.geometry import Image, fit_box, invert, keypoint_boxes, transform_points
+from fleetpose.results import PoseResult
+from fleetpose.runtime.canvas import Network, clip_keypoints, draw_canvas
+from fleetpose.runtime.timing import Stopwatch
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopDownSettings:
+    """How people are scored and doubles dropped, as in Xiao et al. (arXiv:1804.06208).
+
+    Attributes:
+        keypoint_threshold: a person's score is the box's score times the mean score of the keypoints above
+            this.
+        redundancy: of people more alike than this the surer stays (object keypoint similarity); 1 for all.
+    """
+
+    keypoint_threshold: float = 0.2
+    redundancy: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("keypoint_threshold", "redundancy"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"top_down.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+
+class TopDown:
+    """Finds the keypoints of people whose boxes are known.
+
+    Attributes:
+        description: what the model says about itself.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        codec: TopDownCodec,
+        *,
+        has_flip_test: bool = False,
+        settings: TopDownSettings | None = None,
+    ) -> None:
+        """Take a loaded network and its codec; see `load` for the settings."""
+        self.description = network.description
+        self._network = network
+        self._codec = codec
+        self._has_flip_test = has_flip_test
+        self._settings = settings or TopDownSettings()
+
+    def find(self, image: Image, boxes: Array, watch: Stopwatch) -> PoseResult:
+        """Find the keypoints of the people in boxes of an RGB picture.
+
+        Args:
+            image: the picture.
+            boxes: `[N, 5]` (x1, y1, x2, y2, score), see `check_boxes`.
+            watch: is told of each step.
+
+        Returns:
+            People by falling score, with the boxes that were given, cut to the picture.
+        """
+        size = (image.shape[0], image.shape[1])
+        keypoints = clip_keypoints(self._keypoints(image, boxes, watch), size)
+        scores = rescore(keypoints, boxes[:, 4], above=self._settings.keypoint_threshold)
+        skeleton = self.description.skeleton
+        kept = remove_redundant(
+            keypoints, scores, sigmas=skeleton.sigmas, threshold=self._settings.redundancy
+        )
+        low, high = np.array([-0.5] * 4), np.array([size[1], size[0]] * 2) - 0.5
+        result = PoseResult(
+            keypoints=keypoints[kept],
+            boxes=np.clip(boxes[kept, :4], low, high).astype(np.float32),
+            scores=np.clip(scores[kept], 0, 1).astype(np.float32),
+            image_size=size,
+            skeleton=skeleton,
+            timings_ms=watch.steps_ms,
+        )
+        watch.lap("grouping")
+        return result
+
+    def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch) -> Array:
+        """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture."""
+        codec = self._codec
+        (name,) = (item.name for item in codec.fields)
+        heatmaps, affines = [], []
+        for box in boxes:
+            affine = fit_box(box[:4], codec.input_size, padding=codec.box_padding)
+            canvas = draw_canvas(image, affine, codec.input_size, self.description.input)
+            watch.lap("resize")
+            heatmaps.append(self._maps(canvas)[name])
+            watch.lap("network")
+            affines.append(affine)
+        if not heatmaps:
+            return np.zeros((0, len(self.description.skeleton), 3), np.float32)
+        keypoints = codec.decode({name: np.stack(heatmaps)})
+        moved = [
+            transform_points(person, invert(affine))
+            for person, affine in zip(keypoints, affines, strict=True)
+        ]
+        return np.stack(moved).astype(np.float32)
+
+    def _maps(self, canvas: Array) -> dict[str, Array]:
+        maps = self._network.run(canvas)
+        if self._has_flip_test:
+            flipped = self._network.run(np.ascontiguousarray(canvas[..., ::-1]))
+            maps = self._codec.merge_flipped(maps, flipped, self.description.skeleton.flip_permutation)
+        return maps
+
+
+def rescore(keypoints: Array, box_scores: Array, *, above: float) -> Array:
+    """Scores of people `[N]`: the box's times the mean of the keypoints' scores above a threshold.
+
+    >>> keypoints = np.array([[[5, 5, 0.5], [6, 6, 0.1]]])
+    >>> rescore(keypoints, np.array([0.8]), above=0.2).tolist()
+    [0.4]
+    """
+    scores = keypoints[..., 2]
+    counts = scores > above
+    means = np.where(counts, scores, 0).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+    return np.asarray(box_scores * means)
+
+
+def check_boxes(boxes: npt.ArrayLike) -> Array:
+    """Boxes `[N, 4]` xyxy or `[N, 5]` with a score, in pixels of the picture → `[N, 5]` float32.
+
+    A box without a score has 1.
+
+    Raises:
+        ShapeError: another shape, a box turned inside out, no finite number, or a score outside 0 to 1.
+    """
+    array = np.asarray(boxes, np.float32)
+    if array.size == 0:
+        return np.zeros((0, 5), np.float32)
+    if array.ndim != 2 or array.shape[1] not in {4, 5}:
+        raise ShapeError("boxes", "of shape [N, 4] (x1, y1, x2, y2) or [N, 5] with a score", array.shape)
+    if not np.isfinite(array).all():
+        raise ShapeError("boxes", "finite numbers", "NaN or infinity")
+    if (array[:, :2] > array[:, 2:4]).any():
+        raise ShapeError("boxes", "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2", "one turned inside out")
+    if array.shape[1] == 4:
+        return np.concatenate([array, np.ones((len(array), 1), np.float32)], axis=1)
+    if ((array[:, 4] < 0) | (array[:, 4] > 1)).any():
+        raise ShapeError("scores of boxes", "from 0 to 1", f"{array[:, 4].min():g} to {array[:, 4].max():g}")
+    return array
+
+
+def boxes_around(result: PoseResult) -> Array:
+    """Boxes `[N, 5]` around people who were found, with their scores."""
+    boxes = keypoint_boxes(result.keypoints, result.image_size)
+    return np.concatenate([boxes, result.scores[:, None]], axis=1)

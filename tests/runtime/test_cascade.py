@@ -1,0 +1,125 @@
+"""Boxes without a detector: from files, and from the people of a bottom-up model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fleetpose.errors import DatasetError, MediaError
+from fleetpose.runtime.cascade import BoxTable, coco_boxes, read_boxes
+from fleetpose.runtime.predictor import load
+
+
+@pytest.fixture
+def coco_file(tmp_path):
+    """Function that writes JSON and returns its path."""
+
+    def write(data):
+        path = tmp_path / "boxes.json"
+        path.write_text(json.dumps(data), encoding="utf-8")
+        return path
+
+    return write
+
+
+IMAGES = [{"id": 1, "file_name": "a.png"}, {"id": 7, "file_name": "folder/b.png"}]
+
+
+def test_the_people_of_a_bottom_up_model_are_refined_by_a_top_down_one(
+    dots_model, crop_dots_model, draw_dots, stick_person
+):
+    people = [stick_person, stick_person + np.array([256, 20])]
+    cascade = load(dots_model, refine=crop_dots_model, threads=1)
+
+    result = cascade(draw_dots(people, (256, 400)))
+
+    assert cascade.description.name == "crop-dots"
+    assert len(result) == 2
+    found = result.keypoints[np.argsort(result.keypoints[:, :, 0].mean(axis=1))]
+    np.testing.assert_allclose(found[..., :2], people, atol=0.5)
+    assert list(result.timings_ms) == ["decode", "resize", "network", "grouping"]
+
+
+def test_the_cascade_finds_again_what_the_first_look_was_too_coarse_for(
+    dots_model, crop_dots_model, draw_dots, stick_person
+):
+    person = (stick_person + 0.5) * 3 - 0.5
+    image = draw_dots([person], (800, 600), radius=18)
+
+    coarse = load(dots_model, short_side=128, threads=1)(image)
+    refined = load(dots_model, short_side=128, refine=crop_dots_model, threads=1)(image)
+
+    errors = [np.abs(result.keypoints[0, :, :2] - person).max() for result in (coarse, refined)]
+    assert errors[1] < 2
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_nobody_found_is_nobody_refined(dots_model, crop_dots_model):
+    result = load(dots_model, refine=crop_dots_model, threads=1)(np.zeros((64, 64, 3), np.uint8))
+
+    assert len(result) == 0
+
+
+def test_annotations_give_boxes_by_file_name(coco_file):
+    annotations = [
+        {"image_id": 7, "bbox": [10, 20, 30, 40], "score": 0.5},
+        {"image_id": 7, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+        {"image_id": 7, "bbox": [0, 0, 6, 6], "keypoints": [0, 0, 0, 0, 0, 0]},
+        {"image_id": 7, "bbox": [0, 0, 7, 7], "keypoints": [0, 0, 0, 3, 3, 1]},
+    ]
+
+    table = read_boxes(coco_file({"images": IMAGES, "annotations": annotations}))
+
+    expected = [[9.5, 19.5, 39.5, 59.5, 0.5], [-0.5, -0.5, 6.5, 6.5, 1]]
+    assert table.of("elsewhere/b.png").tolist() == expected
+    assert table.of("a.png").shape == (0, 5)
+
+
+def test_results_of_a_detector_need_the_names_of_the_pictures(coco_file):
+    path = coco_file(
+        [{"image_id": 1, "bbox": [0, 0, 10, 10], "score": 0.25}, {"image_id": 9, "bbox": [0] * 4}]
+    )
+
+    table = read_boxes(path, names={1: "a.png"})
+
+    assert table.of("a.png").tolist() == [[-0.5, -0.5, 9.5, 9.5, 0.25]]
+    with pytest.raises(DatasetError, match="numbers but no names of pictures"):
+        read_boxes(path)
+
+
+def test_a_picture_that_the_file_does_not_list_is_named():
+    table = BoxTable({"a.png": []}, source="boxes.json")
+
+    with pytest.raises(MediaError, match=r"no boxes for x/c\.png in boxes\.json"):
+        table.of("x/c.png")
+    with pytest.raises(MediaError, match="no boxes for a picture without name"):
+        table.of(None)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"images": []}, "holds no boxes"),
+        ([{"image_id": 1, "bbox": [1, 2]}], "a row of picture 1 has no bbox of 4 numbers"),
+        ([{"image_id": 1}], "a row of picture 1 has no bbox of 4 numbers"),
+    ],
+)
+def test_files_without_boxes_are_refused(coco_file, data, message):
+    with pytest.raises(DatasetError, match=message):
+        read_boxes(coco_file(data), names={1: "a.png"})
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "broken.json").write_text("[", encoding="utf-8")
+
+    with pytest.raises(DatasetError, match=r"cannot read boxes .*none\.json: No such file"):
+        read_boxes(tmp_path / "none.json")
+    with pytest.raises(DatasetError, match=r"broken\.json is no valid JSON"):
+        read_boxes(tmp_path / "broken.json")
+
+
+def test_pictures_of_one_name_cannot_be_told_apart():
+    images = [{"id": 1, "file_name": "x/a.png"}, {"id": 2, "file_name": "y/a.png"}]
+
+    with pytest.raises(DatasetError, match="share a file name"):
+        coco_boxes({"images": images, "annotations": []}, source="labels")

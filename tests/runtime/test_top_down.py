@@ -1,0 +1,247 @@
+"""People found in boxes, on a fake network that answers coloured dots."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fleetpose.errors import ConfigError, ShapeError
+from fleetpose.geometry import flip_boxes, flip_points
+from fleetpose.media.images import write_image
+from fleetpose.media.video import VideoWriter
+from fleetpose.runtime.predictor import Predictor, load
+from fleetpose.runtime.session import OnnxSession
+from fleetpose.runtime.top_down import check_boxes, rescore
+
+SIZE = (256, 400)
+
+
+@pytest.fixture(scope="module")
+def predictor(crop_dots_model):
+    return load(crop_dots_model, threshold=0.0, threads=1)
+
+
+@pytest.fixture
+def two_people(stick_person):
+    """So far apart that neither's crop shows the other."""
+    return np.array([stick_person, stick_person + np.array([250, 20])])
+
+
+def _boxes(people, *, margin=8):
+    people = np.asarray(people, float)
+    return np.concatenate([people.min(axis=1) - margin, people.max(axis=1) + margin], axis=1)
+
+
+def _by_x(result):
+    return result.keypoints[np.argsort(result.keypoints[:, :, 0].mean(axis=1))]
+
+
+def test_people_are_found_in_their_boxes_in_pixels_of_the_picture(predictor, draw_dots, two_people):
+    result = predictor(draw_dots(two_people, SIZE), boxes=_boxes(two_people))
+
+    assert len(result) == 2
+    assert result.image_size == SIZE
+    np.testing.assert_allclose(_by_x(result)[..., :2], two_people, atol=0.5)
+    assert result.keypoints[..., 2].min() > 0.5
+    assert list(result.timings_ms) == ["decode", "resize", "network", "grouping"]
+
+
+def test_the_given_boxes_are_returned_cut_to_the_picture(predictor, draw_dots, stick_person):
+    box = np.array([[-30.0, 4.0, 110.0, 300.0]])
+
+    result = predictor(draw_dots([stick_person]), boxes=box)
+
+    assert result.boxes.tolist() == [[-0.5, 4.0, 110.0, 255.5]]
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=0.7)
+
+
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_small_and_large_people_are_brought_to_the_crops_size(predictor, draw_dots, stick_person, factor):
+    person = (stick_person + 0.5) * factor - 0.5
+    image = draw_dots([person], (int(300 * factor), int(400 * factor)), radius=round(6 * factor))
+
+    result = predictor(image, boxes=_boxes([person]))
+
+    np.testing.assert_allclose(result.keypoints[0, :, :2], person, atol=0.6 * max(factor, 1))
+
+
+def test_the_order_of_the_boxes_changes_nothing(predictor, draw_dots, two_people):
+    image, boxes = draw_dots(two_people, SIZE), _boxes(two_people)
+
+    plain, permuted = predictor(image, boxes=boxes), predictor(image, boxes=boxes[::-1])
+
+    np.testing.assert_array_equal(_by_x(plain), _by_x(permuted))
+
+
+def test_the_mirrored_picture_has_mirrored_people(predictor, draw_dots, two_people):
+    image, boxes = draw_dots(two_people, SIZE), _boxes(two_people)
+
+    plain = predictor(image, boxes=boxes)
+    mirrored = predictor(np.ascontiguousarray(image[:, ::-1]), boxes=flip_boxes(boxes, SIZE[1]))
+
+    np.testing.assert_allclose(_by_x(mirrored), flip_points(_by_x(plain), SIZE[1])[::-1], atol=0.02)
+
+
+def test_scores_are_the_boxes_times_those_of_clear_keypoints(predictor, draw_dots, two_people):
+    image = draw_dots(two_people, SIZE)
+    boxes = np.column_stack([_boxes(two_people), [0.3, 0.9]])
+
+    result = predictor(image, boxes=boxes)
+
+    assert result.keypoints[0, :, 0].mean() > 200  # the surer box comes first
+    expected = np.array([0.9, 0.3]) * result.keypoints[..., 2].mean(axis=1)
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-5)
+
+
+def test_faint_keypoints_do_not_count_in_the_score():
+    keypoints = np.zeros((3, 4, 3))
+    keypoints[0, :, 2] = [0.9, 0.7, 0.2, 0.1]
+    keypoints[1, :, 2] = 0.2
+
+    scores = rescore(keypoints, np.array([0.5, 1, 1]), above=0.2)
+
+    np.testing.assert_allclose(scores, [0.4, 0, 0])
+
+
+def test_a_person_in_two_boxes_is_one(predictor, draw_dots, two_people):
+    boxes = np.concatenate([_boxes(two_people), _boxes(two_people, margin=12)])
+    boxes = np.column_stack([boxes, [0.5, 0.9, 0.6, 0.8]])
+
+    result = predictor(draw_dots(two_people, SIZE), boxes=boxes)
+
+    assert len(result) == 2
+    np.testing.assert_allclose(result.boxes, boxes[[1, 2], :4])
+
+
+def test_people_below_the_threshold_are_left_out(crop_dots_model, draw_dots, two_people):
+    boxes = np.column_stack([_boxes(two_people), [0.1, 1]])
+
+    result = load(crop_dots_model, threshold=0.3)(draw_dots(two_people, SIZE), boxes=boxes)
+
+    assert len(result) == 1
+    assert result.keypoints[0, :, 0].mean() > 200
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros((0, 5))])
+def test_no_boxes_give_an_empty_result(predictor, boxes):
+    result = predictor(np.zeros((60, 80, 3), np.uint8), boxes=boxes)
+
+    assert (len(result), result.image_size) == (0, (60, 80))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 2), (33, 31)])
+def test_boxes_of_any_size_on_any_picture_give_a_result(predictor, size):
+    boxes = [[0, 0, 0, 0], [-500, -500, 900, 900], [1000, 1000, 1001, 1001]]
+
+    result = predictor(np.full((*size, 3), 255, np.uint8), boxes=boxes)
+
+    assert result.image_size == size
+
+
+def test_without_boxes_the_whole_picture_is_one_person(predictor, draw_dots, stick_person):
+    image = draw_dots([stick_person], (226, 120))
+
+    result = predictor(image)
+
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=0.6)
+    assert 0 < result.boxes[0, 0] < 20  # around the keypoints, not the frame
+    np.testing.assert_array_equal(predictor(image, boxes="whole").keypoints, result.keypoints)
+
+
+def test_a_callable_is_asked_for_boxes_of_each_picture(crop_dots_model, draw_dots, stick_person, tmp_path):
+    seen = []
+
+    def detector(image):
+        seen.append(image)
+        return _boxes([stick_person])
+
+    found = load(crop_dots_model, boxes=detector, threads=1)
+    with VideoWriter(tmp_path / "clip.mp4") as writer:
+        for _ in range(2):
+            writer.add(draw_dots([stick_person]))
+
+    results = [found(draw_dots([stick_person])), *found.stream(tmp_path / "clip.mp4")]
+
+    assert [image.shape for image in seen] == [(256, 256, 3)] * 3
+    for result in results:
+        np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=1.5)
+
+
+def test_a_list_of_pictures_may_share_boxes(predictor, draw_dots, stick_person, tmp_path):
+    write_image(tmp_path / "a.png", draw_dots([stick_person]))
+
+    first, second = predictor([tmp_path / "a.png", draw_dots([stick_person])], boxes=_boxes([stick_person]))
+
+    assert (first.source, second.source) == (str(tmp_path / "a.png"), None)
+    np.testing.assert_array_equal(first.keypoints, second.keypoints)
+
+
+class _SideAware:
+    """The fake network, but on every second call it names sides as a real one would on a mirrored crop."""
+
+    def __init__(self, session):
+        self.description, self._session, self.seen = session.description, session, []
+
+    def run(self, image):
+        self.seen.append(image)
+        maps = self._session.run(image)
+        swap = self.description.skeleton.flip_permutation
+        return maps if len(self.seen) % 2 else {name: values[swap] for name, values in maps.items()}
+
+
+def test_the_flip_test_finds_the_same_people_in_mirrored_crops(crop_dots_model, draw_dots, two_people):
+    network = _SideAware(OnnxSession(crop_dots_model))
+
+    result = Predictor(network, has_flip_test=True)(draw_dots(two_people, SIZE), boxes=_boxes(two_people))
+
+    np.testing.assert_allclose(_by_x(result)[..., :2], two_people, atol=0.4)
+    assert len(network.seen) == 4
+    np.testing.assert_array_equal(network.seen[1], network.seen[0][..., ::-1])
+
+
+def test_the_shift_of_the_flip_test_moves_people_by_half_a_cell(crop_dots_model, draw_dots, stick_person):
+    session = OnnxSession(crop_dots_model)
+    codec = {**session.description.codec, "has_flip_shift": True}
+    network = _SideAware(session)
+    network.description = replace(session.description, codec=codec)
+    box = [[-0.5, -0.5, 191.5, 255.5]]  # with the padding, 1.25 pixels of the picture per pixel of the crop
+
+    result = Predictor(network, has_flip_test=True)(draw_dots([stick_person]), boxes=box)
+
+    difference = result.keypoints[0, :, :2] - stick_person
+    np.testing.assert_allclose(difference.mean(axis=0), [0.5 * 4 * 1.25, 0], atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((2, 3)), r"boxes must be of shape \[N, 4\].*got \(2, 3\)"),
+        (np.zeros(4), r"boxes must be of shape \[N, 4\]"),
+        ([[0, 0, np.nan, 1]], "finite numbers"),
+        ([[5, 0, 4, 1]], "turned inside out"),
+        ([[0, 0, 4, 1, 1.5]], "scores of boxes must be from 0 to 1, but got 1.5"),
+    ],
+)
+def test_what_is_no_box_is_refused(predictor, boxes, message):
+    with pytest.raises(ShapeError, match=message):
+        predictor(np.zeros((9, 9, 3), np.uint8), boxes=boxes)
+
+
+def test_boxes_without_score_are_sure():
+    assert check_boxes([[0, 1, 2, 3]]).tolist() == [[0, 1, 2, 3, 1]]
+    assert check_boxes([[0, 1, 2, 3, 0.25]]).tolist() == [[0, 1, 2, 3, 0.25]]
+
+
+def test_models_and_settings_that_do_not_go_together_are_refused(crop_dots_model, dots_model):
+    image = np.zeros((9, 9, 3), np.uint8)
+
+    with pytest.raises(ConfigError, match="model dots is bottom-up and takes no boxes"):
+        load(dots_model, boxes="whole")
+    with pytest.raises(ConfigError, match="model dots is bottom-up and takes no boxes"):
+        load(dots_model)(image, boxes="whole")
+    with pytest.raises(ConfigError, match="crop-dots is top-down and sees crops of one size"):
+        load(crop_dots_model, short_side=128)
+    with pytest.raises(ConfigError, match="crop-dots is top-down and finds nobody by itself"):
+        load(crop_dots_model, refine=crop_dots_model)
+    with pytest.raises(ConfigError, match="model dots is bottom-up and refines nobody"):
+        load(dots_model, refine=dots_model)
