@@ -45,6 +45,7 @@ VERBS = (
         "convert", "fleetpose.cli.convert", "Turn the checkpoint of a network's authors into ours.", "train"
     ),
     Verb("synth", "fleetpose.cli.synth", "Render synthetic people with exact labels.", "synth"),
+    Verb("doctor", "fleetpose.cli.doctor", "Find what is wrong with labelled data before training on it."),
     Verb("data", "fleetpose.cli.data", "Look into data sets and prepare them.", "train"),
 )
 
