@@ -15,6 +15,8 @@ from fleetpose.cli.exit_codes import EXIT_OK
 from fleetpose.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fleetpose.runtime.bottom_up import BottomUpSettings
+    from fleetpose.runtime.cascade import BoxSource
     from fleetpose.runtime.evaluation import Evaluation
     from fleetpose.runtime.predictor import Predictor
     from fleetpose.skeletons import Skeleton
@@ -44,7 +46,16 @@ def evaluate(
     every: int = 1,
     short_side: int | None = None,
     threads: int | None = None,
-    flip_test: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    boxes: str | None = None,
+    refine: str | None = None,
+    flip_test: Annotated[
+        bool, Parameter(name=["--flip-test", "--flip"], negative="", show_default=False)
+    ] = False,
+    scales: str | None = None,
+    all_tags: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    project: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    canvas_64: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    zoom: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Score a model on labelled pictures, or detections that any tool has written.
 
@@ -61,9 +72,18 @@ def evaluate(
         every: take only pictures whose id is a multiple of this.
         short_side: bring the shorter side of a picture to so many pixels.
         threads: processor threads of the network.
+        boxes: where a top-down model looks for one person each: gt for the labelled boxes, whole for the
+            whole picture, or a COCO file of a detector's results.
+        refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
+        scales: look at each picture in several sizes, such as 0.5,1,2.
+        all_tags: of several scales, compare the tags of all, rather than those of scale 1.
+        project: look for peaks at the resolution of the network's input, as the papers' code does.
+        canvas_64: bring pictures to the sizes of the papers' code, multiples of 64.
+        zoom: look once more at each person found, enlarged.
     """
     # Imports stand here and below so that help need not wait for OpenCV and the runtime.
+    from fleetpose.cli.looks import bottom_up_settings, labelled_box_source  # noqa: PLC0415
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
     scoring = _Scoring(data, metric, every, breakdown)
@@ -72,7 +92,17 @@ def evaluate(
         _refuse_both(model, detections_in)
         name, evaluation = detections_in.name, _of_file(detections_in, scoring, given)
     else:
-        predictor = _predictor(model, short_side=short_side, threads=threads, has_flip_test=flip_test)
+        predictor = _predictor(
+            model,
+            short_side=short_side,
+            threads=threads,
+            has_flip_test=flip_test,
+            bottom_up=bottom_up_settings(
+                scales=scales, zoom=zoom, all_tags=all_tags, project=project, canvas_64=canvas_64
+            ),
+            boxes=labelled_box_source(boxes, data),
+            refine=refine,
+        )
         name = predictor.description.name
         evaluation = _of_model(predictor, images or data.parent / "images", scoring, given)
     _show(name, evaluation)
@@ -84,12 +114,34 @@ def evaluate(
 
 
 def _predictor(
-    model: str | None, *, short_side: int | None, threads: int | None, has_flip_test: bool
+    model: str | None,
+    *,
+    short_side: int | None,
+    threads: int | None,
+    has_flip_test: bool,
+    bottom_up: BottomUpSettings | None,
+    boxes: BoxSource | None,
+    refine: str | None,
 ) -> Predictor:
     from fleetpose.runtime.predictor import load  # noqa: PLC0415
 
     # COCO's curve runs over all scores, so nobody is left out beforehand.
-    return load(model, threshold=0.0, short_side=short_side, threads=threads, has_flip_test=has_flip_test)
+    predictor = load(
+        model,
+        threshold=0.0,
+        short_side=short_side,
+        threads=threads,
+        has_flip_test=has_flip_test,
+        bottom_up=bottom_up,
+        boxes=boxes,
+        refine=refine,
+    )
+    if predictor.needs_boxes and boxes is None:
+        raise ConfigError(
+            f"model {predictor.description.name} is top-down and needs boxes: give --boxes gt, --boxes whole "
+            "or a file of detections; or find people with a bottom-up model and --refine with this one"
+        )
+    return predictor
 
 
 def _of_model(predictor: Predictor, images: Path, scoring: _Scoring, skeleton: Skeleton | None) -> Evaluation:
