@@ -4,7 +4,7 @@ import pytest
 from fleetpose.codecs.aggregate import AggregationSettings, aggregate, decode_passes
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.fields import associative_embedding_fields
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.skeletons import COCO
 
 CODEC = AssociativeEmbeddingCodec(fields=associative_embedding_fields(17))
@@ -156,3 +156,46 @@ def test_a_canvas_at_scale_one_fits_the_network_at_every_scale():
     assert all(multiple * scale % 32 == 0 for scale in settings.scales)
     assert AggregationSettings().is_plain
     assert not settings.is_plain
+
+
+def test_the_order_of_the_people_changes_nothing_but_their_order():
+    people = _people(2)
+    settings = AggregationSettings(scales=(1.0, 2.0))
+
+    plain, permuted = (
+        decode_passes([_maps(each, scale) for scale in settings.scales], CODEC, settings, size=SIZE)[0]
+        for each in (people, people[::-1])
+    )
+
+    np.testing.assert_array_equal(_by_x(plain), _by_x(permuted))
+
+
+def test_mirrored_maps_have_mirrored_people():
+    people = _people(3)
+    settings = AggregationSettings(scales=(1.0, 0.5))
+    passes = [_maps(people, scale) for scale in settings.scales]
+    mirrored = [{name: maps[..., ::-1] for name, maps in one.items() if maps.ndim == 3} for one in passes]
+
+    plain, _ = decode_passes(passes, CODEC, settings, size=SIZE)
+    found, _ = decode_passes(mirrored, CODEC, settings, size=SIZE)
+
+    expected = _by_x(plain)[::-1].copy()
+    expected[..., 0] = SIZE[1] - 1 - expected[..., 0]
+    np.testing.assert_allclose(_by_x(found), expected, atol=1e-3)
+
+
+def test_empty_maps_have_nobody_at_any_scales():
+    settings = AggregationSettings(scales=(0.5, 1.0))
+    nobody = np.zeros((0, 17, 3))
+
+    keypoints, scores = decode_passes([_maps(nobody, 0.5), _maps(nobody)], CODEC, settings, size=SIZE)
+
+    assert (keypoints.shape, scores.shape) == ((0, 17, 3), (0,))
+
+
+def test_maps_that_are_no_numbers_are_refused():
+    maps = _maps(_people())
+    maps["heatmaps_s2"][3, 4, 5] = np.nan
+
+    with pytest.raises(ShapeError, match="finite numbers"):
+        decode_passes([maps], CODEC, AggregationSettings(is_projected=True), size=SIZE)

@@ -284,3 +284,57 @@ def test_the_default_takes_the_papers_crops():
     codec = _codec(len(COCO))
 
     assert (codec.input_size, codec.decoding, codec.box_padding) == ((256, 192), "dark", 1.25)
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_the_order_of_the_crops_changes_nothing_but_their_order(decoding):
+    codec = _codec(decoding=decoding)
+    crops = np.stack([codec.encode(_keypoints(seed=seed))[NAME] for seed in range(4)])
+
+    plain, permuted = (codec.decode({NAME: maps}) for maps in (crops, crops[::-1]))
+
+    np.testing.assert_array_equal(permuted, plain[::-1])
+
+
+@pytest.mark.parametrize("has_flip_shift", [False, True])
+def test_the_mirrored_crop_is_averaged_keypoint_by_keypoint(has_flip_shift):
+    codec = _codec(has_flip_shift=has_flip_shift)
+    keypoints = _keypoints()
+    mirrored = keypoints[COCO.flip_permutation].copy()
+    mirrored[:, 0] = 191 - mirrored[:, 0]
+
+    merged = codec.merge_flipped(codec.encode(keypoints), codec.encode(mirrored), COCO.flip_permutation)
+
+    # Our cells need no shift: with it, one of both maps is a cell, or 4 pixels, off.
+    difference = codec.decode(merged)[:, :2] - keypoints[:, :2]
+    np.testing.assert_allclose(difference, np.tile([2.0 * has_flip_shift, 0], (17, 1)), atol=0.02)
+
+
+def test_weights_aligned_at_corners_need_the_shift():
+    codec = _codec(is_corner_aligned=True)
+    keypoints = _keypoints()
+    mirrored = keypoints[COCO.flip_permutation].copy()
+    mirrored[:, 0] = 191 - mirrored[:, 0]
+    maps = codec.encode(keypoints), codec.encode(mirrored)
+
+    errors = {
+        shift: codec.decode(
+            _codec(is_corner_aligned=True, has_flip_shift=shift).merge_flipped(*maps, COCO.flip_permutation)
+        )[:, 0]
+        - keypoints[:, 0]
+        for shift in (False, True)
+    }
+
+    np.testing.assert_allclose(codec.decode(maps[0])[:, :2], keypoints[:, :2], atol=0.01)
+    np.testing.assert_allclose(errors[False], -1.5, atol=0.02)
+    np.testing.assert_allclose(errors[True], 0.5, atol=0.02)
+
+
+def test_cells_aligned_at_corners_lie_on_every_fourth_pixel():
+    maps = np.zeros((1, 64, 48), np.float32)
+    maps[0, 30, 20] = 1
+
+    for is_corner_aligned, expected in ((True, [80, 120]), (False, [81.5, 121.5])):
+        codec = _codec(1, decoding="parabola", is_corner_aligned=is_corner_aligned)
+
+        assert codec.decode({NAME: maps})[0, :2].tolist() == pytest.approx(expected)

@@ -165,6 +165,7 @@ def test_a_callable_is_asked_for_boxes_of_each_picture(crop_dots_model, draw_dot
     assert [image.shape for image in seen] == [(256, 256, 3)] * 3
     for result in results:
         np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=1.5)
+        assert list(result.timings_ms) == ["decode", "boxes", "resize", "network", "grouping"]
 
 
 def test_a_list_of_pictures_may_share_boxes(predictor, draw_dots, stick_person, tmp_path):
@@ -225,6 +226,11 @@ def test_the_shift_of_the_flip_test_moves_people_by_half_a_cell(crop_dots_model,
 def test_what_is_no_box_is_refused(predictor, boxes, message):
     with pytest.raises(ShapeError, match=message):
         predictor(np.zeros((9, 9, 3), np.uint8), boxes=boxes)
+
+
+def test_a_word_that_says_nothing_is_refused(crop_dots_model):
+    with pytest.raises(ConfigError, match="boxes must be an array, a callable or 'whole', got 'hole'"):
+        load(crop_dots_model, boxes="hole")
 
 
 def test_boxes_without_score_are_sure():

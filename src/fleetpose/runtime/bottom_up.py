@@ -84,13 +84,14 @@ class BottomUp:
         self.description = network.description
         self._network = network
         self._codec = codec
+        self._embedding = codec if isinstance(codec, AssociativeEmbeddingCodec) else None
         self._threshold = threshold
         self._short_side = self.description.input.short_side if short_side is None else short_side
         self._has_flip_test = has_flip_test
         self._settings = settings or BottomUpSettings()
         if self._short_side < 1:
             raise ConfigError(f"short_side must be at least 1 pixel, got {short_side}")
-        if not self._settings.aggregation.is_plain and not isinstance(codec, AssociativeEmbeddingCodec):
+        if not self._settings.aggregation.is_plain and self._embedding is None:
             raise ConfigError(
                 f"model {self.description.name} decodes by {self.description.codec['type']}, which joins no "
                 "scales; leave scales and projection out"
@@ -114,7 +115,8 @@ class BottomUp:
             )
         is_kept = (scores >= self._threshold) & _is_on_picture(keypoints, size)
         keypoints = clip_keypoints(keypoints[is_kept], size)
-        result = PoseResult(
+        watch.lap("grouping")
+        return PoseResult(
             keypoints=keypoints,
             boxes=keypoint_boxes(keypoints, size).astype(np.float32),
             scores=np.clip(scores[is_kept], 0, 1).astype(np.float32),
@@ -122,14 +124,12 @@ class BottomUp:
             skeleton=self.description.skeleton,
             timings_ms=watch.steps_ms,
         )
-        watch.lap("grouping")
-        return result
 
     def _look(self, image: Image, watch: Stopwatch) -> tuple[Array, Array]:
         """People `[N, K, 3]` in pixels of the picture, and their scores `[N]`."""
         aggregation = self._settings.aggregation
         affine, size = self._canvas((image.shape[0], image.shape[1]))
-        if aggregation.is_plain:
+        if aggregation.is_plain or self._embedding is None:
             return self._look_at(image, affine, size, watch)
         base_scale = aggregation.scales[aggregation.base]
         passes = []
@@ -138,10 +138,7 @@ class BottomUp:
             canvas_size = (round(size[0] * factor), round(size[1] * factor))
             canvas_affine = compose(affine, scaling(factor, factor))
             passes.append(self._maps(image, canvas_affine, canvas_size, watch))
-        codec = self._codec
-        if not isinstance(codec, AssociativeEmbeddingCodec):  # the constructor refused it
-            raise TypeError(codec)
-        keypoints, scores = decode_passes(passes, codec, aggregation, size=size)
+        keypoints, scores = decode_passes(passes, self._embedding, aggregation, size=size)
         return transform_points(keypoints, invert(affine)).astype(np.float32), scores
 
     def _look_at(

@@ -73,7 +73,13 @@ class Boxed:
     """
 
     def __init__(self, refiner: TopDown, boxes: BoxSource, *, threshold: float) -> None:
-        """Take boxes from a source; people below the threshold are left out."""
+        """Take boxes from a source; people below the threshold are left out.
+
+        Raises:
+            ConfigError: the source is a word that says nothing.
+        """
+        if isinstance(boxes, str) and not _is_whole(boxes):
+            raise ConfigError(f"boxes must be an array, a callable or {WHOLE!r}, got {boxes!r}")
         self.description = refiner.description
         self._refiner = refiner
         self._boxes = boxes
@@ -82,7 +88,8 @@ class Boxed:
     def find(self, image: Image, watch: Stopwatch, *, name: str | None = None) -> PoseResult:
         """Find the people in an RGB picture."""
         boxes = self._boxes_of(image, name)
-        watch.lap("resize")
+        if callable(self._boxes):
+            watch.lap("boxes")
         found = self._refiner.find(image, boxes, watch)
         if _is_whole(self._boxes):
             # The frame says nothing about the person.

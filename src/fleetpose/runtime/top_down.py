@@ -78,7 +78,8 @@ class TopDown:
             keypoints, scores, sigmas=skeleton.sigmas, threshold=self._settings.redundancy
         )
         low, high = np.array([-0.5] * 4), np.array([size[1], size[0]] * 2) - 0.5
-        result = PoseResult(
+        watch.lap("grouping")
+        return PoseResult(
             keypoints=keypoints[kept],
             boxes=np.clip(boxes[kept, :4], low, high).astype(np.float32),
             scores=np.clip(scores[kept], 0, 1).astype(np.float32),
@@ -86,8 +87,6 @@ class TopDown:
             skeleton=skeleton,
             timings_ms=watch.steps_ms,
         )
-        watch.lap("grouping")
-        return result
 
     def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch) -> Array:
         """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture."""
