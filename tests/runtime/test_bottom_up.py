@@ -7,7 +7,7 @@ import pytest
 
 from fleetpose.codecs.aggregate import AggregationSettings
 from fleetpose.errors import ConfigError
-from fleetpose.geometry import affine_scale, keypoint_boxes, transform_points
+from fleetpose.geometry import affine_scale, invert, keypoint_boxes, transform_points
 from fleetpose.runtime.bottom_up import BottomUp, BottomUpSettings
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.session import OnnxSession
@@ -183,12 +183,14 @@ def test_two_halves_of_one_person_become_one():
 
 
 def test_only_the_surest_are_looked_at_again():
-    people = [_person(0.9), _person(0.8, shift=200), _person(0.7, shift=390)]
+    people = [_person(0.7, shift=390), _person(0.9), _person(0.8, shift=200)]
 
-    keypoints, _, looks = _zoom(people, [], max_people=2)
+    keypoints, scores, looks = _zoom(people, [], max_people=2)
 
-    assert len(looks) == 2
+    middles = [invert(affine) @ [127.5, 127.5, 1] for affine, _ in looks]
+    assert [round(float(x)) // 200 for x, _ in middles] == [0, 1]
     assert len(keypoints) == 3
+    np.testing.assert_allclose(scores, [0.9, 0.8, 0.7])
 
 
 @pytest.mark.parametrize("settings", [{"fill": 0}, {"fill": 1.1}, {"min_overlap": 0}, {"max_people": 0}])

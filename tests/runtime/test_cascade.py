@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image as Pil
 
 from fleetpose.errors import DatasetError, MediaError
 from fleetpose.runtime.cascade import BoxTable, coco_boxes, read_boxes
@@ -123,3 +124,19 @@ def test_pictures_of_one_name_cannot_be_told_apart():
 
     with pytest.raises(DatasetError, match="share a file name"):
         coco_boxes({"images": images, "annotations": []}, source="labels")
+
+
+def test_files_with_pixels_as_stored_find_their_boxes_by_name(
+    crop_dots_model, draw_dots, stick_person, tmp_path
+):
+    path = tmp_path / "a.jpg"
+    exif = Pil.Exif()
+    exif[0x0112] = 6  # viewers turn it by a quarter
+    Pil.fromarray(draw_dots([stick_person])).save(path, quality=95, exif=exif)
+    box = [*(stick_person.min(axis=0) - 8), *(stick_person.max(axis=0) + 8)]
+    predictor = load(crop_dots_model, boxes=BoxTable({"a.jpg": [box]}, source="labels"), threads=1)
+
+    result = predictor.find_as_stored(path)
+
+    assert result.source == str(path)
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=1)

@@ -245,6 +245,8 @@ def test_models_and_settings_that_do_not_go_together_are_refused(crop_dots_model
         load(dots_model, boxes="whole")
     with pytest.raises(ConfigError, match="model dots is bottom-up and takes no boxes"):
         load(dots_model)(image, boxes="whole")
+    with pytest.raises(ConfigError, match="model dots is bottom-up and takes no boxes"):
+        load(dots_model, refine=crop_dots_model)(image, boxes="whole")
     with pytest.raises(ConfigError, match="crop-dots is top-down and sees crops of one size"):
         load(crop_dots_model, short_side=128)
     with pytest.raises(ConfigError, match="crop-dots is top-down and finds nobody by itself"):

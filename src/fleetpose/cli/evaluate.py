@@ -150,7 +150,7 @@ def _of_model(predictor: Predictor, images: Path, scoring: _Scoring, skeleton: S
 
     with progress_bar("pictures") as progress:
         return run_evaluation(
-            predictor,
+            predictor.find_as_stored,
             scoring.data,
             images,
             skeleton=skeleton or predictor.skeleton,

@@ -157,6 +157,7 @@ class Predictor:
             )
         if refiner is not None:
             self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
+        self._first_name = network.description.name
         self.description = self._finder.description
         self.skeleton = self.description.skeleton
 
@@ -201,14 +202,24 @@ class Predictor:
 
     def _with_boxes(self, boxes: BoxSource) -> Finder:
         if self._top_down is None:
-            raise ConfigError(NO_BOXES.format(name=self.description.name))
+            raise ConfigError(NO_BOXES.format(name=self._first_name))
         return Boxed(self._top_down, boxes, threshold=self._threshold)
 
+    def find_as_stored(self, path: Path) -> PoseResult:
+        """Find the people in a file's pixels as they are stored, which labels of data sets refer to.
+
+        Raises:
+            MediaError: the file is no picture.
+        """
+        return self._find_in(path, self._finder, "rgb", is_as_stored=True)
+
     @staticmethod
-    def _find_in(source: Picture, finder: Finder, color: ColorOrder) -> PoseResult:
+    def _find_in(
+        source: Picture, finder: Finder, color: ColorOrder, *, is_as_stored: bool = False
+    ) -> PoseResult:
         watch = Stopwatch()
         if isinstance(source, str | Path):
-            image, name = read_image(source), str(source)
+            image, name = read_image(source, is_as_stored=is_as_stored), str(source)
         else:
             image, name = as_rgb(source, color=color), None
         watch.lap("decode")

@@ -60,7 +60,7 @@ def zoom(
     """Look again at each person, and keep the better of both looks.
 
     Args:
-        keypoints: `[N, K, 3]` (x, y, score) in pixels of the picture, by falling score.
+        keypoints: `[N, K, 3]` (x, y, score) in pixels of the picture.
         scores: `[N]`.
         look: finds people on a canvas.
         image_size: (h, w) of the picture.
@@ -73,7 +73,7 @@ def zoom(
     """
     keypoints, scores = keypoints.copy(), scores.copy()
     boxes = keypoint_boxes(keypoints, image_size)
-    for person in range(min(len(keypoints), settings.max_people)):
+    for person in np.argsort(-scores, kind="stable")[: settings.max_people].tolist():
         affine = fit_box(boxes[person], (canvas_side, canvas_side), padding=1 / settings.fill)
         found, found_scores = look(affine, (canvas_side, canvas_side))
         overlaps = box_ious(boxes[person : person + 1], keypoint_boxes(found, image_size))[0]
