@@ -45,7 +45,8 @@ def test_pictures_have_the_size_asked_for_and_are_neither_black_nor_blank(pictur
 
 def test_visible_keypoints_lie_on_their_person_or_next_to_it(people):
     exact, near = [], []
-    for person in people:
+    # At a height of 30 pixels an arm is two pixels wide.
+    for person in (p for p in people if np.ptp(p.box[1::2]) > 30):
         visible = person.keypoints[:17][person.keypoints[:17, 2] == 2, :2].round().astype(int)
         for x, y in np.clip(visible, 0, (127, 95)):
             exact.append(person.mask[y, x])

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from fleetpose.synth.backdrop import fast_atan2
 from fleetpose.synth.light import Light, cast_shadows, light_from_map, map_directions
 from fleetpose.synth.raster import rasterise_depth
 from fleetpose.synth.shade import irradiance, sun_visibility
@@ -84,8 +83,3 @@ def test_the_suns_view_keeps_the_highest_surface():
     rasterise_depth(screen, np.array([[3, 4, 5], [0, 1, 2]], np.int32), nearness, np.empty((8, 8), np.int32))
 
     assert nearness[1, 1] == 2
-
-
-def test_the_fast_angle_is_the_exact_one_to_a_hundredth_of_a_degree():
-    for angle in np.linspace(-3.1, 3.1, 97):
-        assert fast_atan2(np.sin(angle), np.cos(angle)) == pytest.approx(angle, abs=2e-4)

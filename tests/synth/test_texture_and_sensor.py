@@ -115,7 +115,14 @@ def test_motion_blur_keeps_the_light_and_the_place():
 def test_noise_is_decided_by_the_seed():
     colour = np.full((32, 48, 3), 0.3, np.float32)
     shots = [
-        take_picture(np.random.default_rng(seed), colour, colour[..., 0], Sensor(noise=0.05), (32, 48))
+        take_picture(
+            np.random.default_rng(seed),
+            colour,
+            colour[..., 0],
+            np.full(colour.shape[:2], -1),
+            Sensor(noise=0.05),
+            (32, 48),
+        )
         for seed in (1, 1, 2)
     ]
 

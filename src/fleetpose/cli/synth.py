@@ -35,6 +35,10 @@ class Look:
         occluders: share of pictures with something in front of a person.
         adults_only: draw no children.
         person_px: least and greatest target height of a person, for pictures 512 pixels high.
+        close_ups: share of pictures whose first person is taller than the picture.
+        held: share of people who hold something.
+        clutter: share of panoramas with things standing about.
+        motion_blur: share of people smeared by their motion.
         supersample: shading resolution over picture resolution.
         plain_sensor: no blur and little noise.
     """
@@ -47,7 +51,11 @@ class Look:
     panoramas: Words = ()
     occluders: float = 0.25
     adults_only: Flag = False
-    person_px: tuple[float, float] = (50.0, 1300.0)
+    person_px: tuple[float, float] = (60.0, 1300.0)
+    close_ups: float = 0.2
+    held: float = 0.25
+    clutter: float = 0.3
+    motion_blur: float = 0.08
     supersample: float = 1.5
     plain_sensor: Flag = False
 
@@ -66,6 +74,10 @@ class Look:
             occluders=self.occluders,
             adults_only=self.adults_only,
             person_px=self.person_px,
+            close_ups=self.close_ups,
+            held=self.held,
+            clutter=self.clutter,
+            motion_blur=self.motion_blur,
             supersample=self.supersample,
             plain_sensor=self.plain_sensor,
         )

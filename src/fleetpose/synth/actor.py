@@ -29,9 +29,17 @@ SPHERES = (
 )  # fmt: skip
 
 
+# Rows of a hand: the place in its grip, and where the fingers, the thumb and the palm point.
+GRIP, ALONG, THUMB, PALM = range(4)
+GRIP_DEPTH = 0.035  # metres from the bones of the palm to what it holds
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Actor:
     """verts, normals: `[N, 3]` world. keypoints: `[21, 3]` world, in `KEYPOINTS` order. spheres: `[S, 4]`.
+
+    hands: `[2, 4, 3]` left and right; rows are `GRIP`, a world point, and the unit directions `ALONG`,
+    `THUMB` and `PALM`.
 
     seat_height: metres of the buttocks above the ground. heading_rad: where the hips face, 0 is +z.
     """
@@ -46,6 +54,7 @@ class Actor:
     seat_height: float
     hips: Array
     heading_rad: float
+    hands: Array
 
     def moved(self, x: float, z: float, *, y: float = 0.0) -> Actor:
         """The actor shifted by (x, y, z) metres."""
@@ -56,6 +65,7 @@ class Actor:
             keypoints=self.keypoints + shift,
             spheres=self.spheres + np.append(shift, 0.0),
             hips=self.hips + shift,
+            hands=self.hands + np.stack([shift, *np.zeros((3, 3))]),
         )
 
 
@@ -85,7 +95,24 @@ def pose_actor(model: BodyModel, person: Person, pose: Pose, *, person_id: int, 
         seat_height=float(place[model.bone("Hips"), 1]) - 0.13 * tall,
         hips=place[model.bone("Hips")].copy(),
         heading_rad=pose.heading() + yaw_rad,
+        hands=posed_hands(model, place, tall),
     )
+
+
+def posed_hands(model: BodyModel, place: Array, scale: float) -> Array:
+    """Hands `[2, 4, 3]` of posed joints `place` `[J, 3]`; see `Actor`."""
+    hands = []
+    for side, sign in (("Left", 1.0), ("Right", -1.0)):
+        wrist = place[model.bone(f"{side}Hand")]
+        index, middle, little = (place[model.bone(f"{side}Finger{k}1")] for k in (2, 3, 5))
+        along = (middle - wrist) / np.linalg.norm(middle - wrist)
+        thumb = index - little
+        thumb -= along * (thumb @ along)
+        thumb /= np.linalg.norm(thumb)
+        palm = sign * np.cross(along, thumb)
+        grip = wrist + 0.85 * (middle - wrist) + GRIP_DEPTH * scale * palm
+        hands.append(np.stack([grip, along, thumb, palm]))
+    return np.stack(hands)
 
 
 def posed_keypoints(model: BodyModel, verts: Array, head: Array) -> Array:

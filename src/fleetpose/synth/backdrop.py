@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from fleetpose.synth.arrays import Array, drawing_kernel, kernel
 from fleetpose.synth.records import Contact, Lamp, Panorama, ShadowMap, Textures, View
-from fleetpose.synth.shade import irradiance, noise_angle, sun_visibility
+from fleetpose.synth.shade import noise_angle, sun_visibility
 from fleetpose.synth.texture import LEVELS, sample
 
 # Columns of a plane row: axis 0..2 and place of the plane, its bounds along the two other axes in order,
@@ -37,45 +38,10 @@ PLANE_COLUMNS = 15
 CONTACT_CELL = 0.04  # metres per cell of a contact map
 CONTACT_CELLS = 64
 GROUND_CLASS = 20  # Semantic.GROUND, as a plain number for compiled code
+HORIZON = -1e-3  # rays that fall less than this meet no ground
+PLAIN = 2  # columns of a panorama that is one colour
 DETAIL_STRENGTH = 0.5
 DETAIL_REACH = 14.0  # metres: farther away, a texture on the ground is finer than a pixel
-
-
-@drawing_kernel
-def fast_atan2(y: float, x: float) -> float:
-    """Angle of (x, y) in radians, right to about 1e-5 (Abramowitz and Stegun 4.4.49)."""
-    ax, ay = abs(x), abs(y)
-    z = min(ax, ay) / max(ax, ay, 1e-12)
-    s = z * z
-    angle = z * (0.9998660 + s * (-0.3302995 + s * (0.1801410 + s * (-0.0851330 + s * 0.0208351))))
-    if ay > ax:
-        angle = 1.5707963 - angle
-    if x < 0.0:
-        angle = 3.1415927 - angle
-    return angle if y >= 0.0 else -angle
-
-
-@drawing_kernel
-def panorama_colour(panorama: Panorama, look: Array, out: Array) -> None:
-    """Radiance `out` `[3]` of a panorama in direction `look` `[3]`, any length."""
-    codes, radiance = panorama.codes, panorama.radiance
-    azimuth = fast_atan2(look[0], -look[2]) - panorama.yaw
-    elevation = fast_atan2(look[1], np.sqrt(look[0] * look[0] + look[2] * look[2]))
-    u, v = azimuth / 6.2831853 + 0.5, 0.5 - elevation / 3.14159265
-    height, width = codes.shape[0], codes.shape[1]
-    x = (u - np.floor(u)) * width - 0.5
-    y = min(max(v * height - 0.5, 0.0), height - 1.001)
-    x0, y0 = int(np.floor(x)), int(y)
-    fx, fy = x - x0, y - y0
-    x1 = x0 + 1
-    if x0 < 0:
-        x0 += width
-    if x1 >= width:
-        x1 -= width
-    for c in range(3):
-        top = radiance[codes[y0, x0, c]] * (1 - fx) + radiance[codes[y0, x1, c]] * fx
-        bottom = radiance[codes[y0 + 1, x0, c]] * (1 - fx) + radiance[codes[y0 + 1, x1, c]] * fx
-        out[c] = top * (1 - fy) + bottom * fy
 
 
 @drawing_kernel
@@ -170,28 +136,14 @@ def ground_detail(
 
 
 @drawing_kernel
-def panorama_look(panorama: Panorama, direction: Array, point: Array, look: Array) -> bool:
-    """Direction `look` `[3]` of a ground `point` from the panorama's place → whether its ground is there."""
-    flat = np.sqrt(point[0] * point[0] + point[2] * point[2])
-    if flat < panorama.dome:
-        look[0], look[1], look[2] = point[0], -panorama.height, point[2]
-        return True
-    # Beyond the dome's foot the panorama is far away: blend to the plain direction.
-    share = min((flat - panorama.dome) / panorama.dome, 1.0)
-    scale = panorama.dome / flat
-    length = 1.0 / np.sqrt((point[0] * scale) ** 2 + panorama.height**2 + (point[2] * scale) ** 2)
-    look[0] = point[0] * scale * length * (1 - share) + direction[0] * share
-    look[1] = -panorama.height * length * (1 - share) + direction[1] * share
-    look[2] = point[2] * scale * length * (1 - share) + direction[2] * share
-    return False
-
-
-@drawing_kernel
 def plane_colour(
-    row: Array, point: Array, box: Array, footprint: float, lamp: Lamp, shadow: ShadowMap, contact: Contact,
-    textures: Textures, angle: float, texel: Array, out: Array,
+    row: Array, soft: Array, point: Array, box: Array, footprint: float, lamp: Lamp, shadow: ShadowMap,
+    contact: Contact, textures: Textures, angle: float, texel: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Light `out` `[3]` leaving a plane at `point` `[3]`; `footprint` in metres per pixel."""
+    """Light `out` `[3]` leaving a plane at `point` `[3]` under `soft` light `[3]` and the sun.
+
+    footprint: metres per pixel.
+    """
     axis = int(row[AXIS])
     first, second = (2, 1) if axis == 0 else ((0, 2) if axis == 1 else (0, 1))
     number = int(row[P_TEXTURE])
@@ -216,9 +168,7 @@ def plane_colour(
     if facing > 0.0:
         visible = sun_visibility(shadow, lamp.softness, point, 0.02 + shadow.texel, angle)
     for c in range(3):
-        nx, ny, nz = (axis == 0) * row[FACING], (axis == 1) * row[FACING], (axis == 2) * row[FACING]
-        soft = irradiance(lamp.harmonics, nx, ny, nz, c) * openness
-        out[c] *= soft + lamp.sun_colour[c] * max(facing, 0.0) * visible
+        out[c] *= soft[c] * openness + lamp.sun_colour[c] * max(facing, 0.0) * visible
 
 
 @drawing_kernel
@@ -235,38 +185,98 @@ def corner_openness(point: Array, box: Array, axis: int) -> float:
 
 
 @drawing_kernel
-def panorama_pixel(
-    view: View, panorama: Panorama, textures: Textures, lamp: Lamp, shadow: ShadowMap, contact: Contact,
-    direction: Array, angle: float, point: Array, look: Array, texel: Array, out: Array,
-) -> bool:  # fmt: skip
-    """Light `out` `[3]` of a panorama along a ray → whether that is its ground, which people darken."""
-    if panorama.dome <= 0.0 or direction[1] > -1e-3:
-        panorama_colour(panorama, direction, out)
-        return False
+def ground_point(view: View, direction: Array, out: Array) -> float:
+    """Where a falling ray meets the ground, `out` `[3]` → its length in metres."""
     t = -view.position[1] / direction[1]
     for k in range(3):
-        point[k] = view.position[k] + t * direction[k]
-    is_ground = panorama_look(panorama, direction, point, look)
-    panorama_colour(panorama, look, out)
+        out[k] = view.position[k] + t * direction[k]
+    return float(t)
+
+
+@drawing_kernel
+def is_falling(direction: Array) -> bool:
+    """Tell whether a ray meets the ground before the horizon."""
+    return bool(direction[1] <= HORIZON)
+
+
+def empty_panorama(panorama: Panorama, view: View, size: tuple[int, int]) -> Array:
+    """Light `[H, W, 3]` of a panorama with nobody in it.
+
+    Only every second pixel is looked up: panoramas are two to five times coarser than pictures.
+    """
+    height, width = size
+    if panorama.codes.shape[1] <= PLAIN:
+        return np.full((height, width, 3), panorama.radiance[panorama.codes[0, 0]], np.float32)
+    # Sample k lies between pixels 2 k and 2 k + 1, where enlarging expects it.
+    a = ((np.arange(0, width, 2) + 0.5 - view.cx) / view.focal)[None].astype(np.float32)
+    b = ((np.arange(0, height, 2) + 0.5 - view.cy) / view.focal)[:, None].astype(np.float32)
+    turn = view.rotation.astype(np.float32)
+    x, y, z = (turn[0, k] * a + turn[1, k] * b + turn[2, k] for k in range(3))
+    if panorama.dome > 0:
+        x, y, z = _towards_ground(panorama, view.position.astype(np.float32), x, y, z)
+    rows, columns = panorama.codes.shape[:2]
+    azimuth = (np.arctan2(x, -z) - np.float32(panorama.yaw)) / np.float32(2 * np.pi) + np.float32(0.5)
+    elevation = np.float32(0.5) - np.arctan2(y, np.hypot(x, z)) / np.float32(np.pi)
+    u = (azimuth - np.floor(azimuth)) * columns - np.float32(0.5)
+    v = np.clip(elevation * rows - np.float32(0.5), 0, rows - 1)
+    # One column more on either side: the panorama's ends meet.
+    ring = np.concatenate([panorama.codes[:, -1:], panorama.codes, panorama.codes[:, :1]], axis=1)
+    codes = cv2.remap(ring, u + 1, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    large = cv2.resize(cv2.LUT(codes, panorama.radiance), (2 * codes.shape[1], 2 * codes.shape[0]))
+    return np.ascontiguousarray(large[:height, :width])
+
+
+def _towards_ground(
+    panorama: Panorama, eye: Array, x: Array, y: Array, z: Array
+) -> tuple[Array, Array, Array]:
+    """Turn rays from `eye` that meet the ground into the panorama's own directions to what they meet."""
+    length = np.sqrt(x * x + y * y + z * z)
+    falling = y <= HORIZON * length
+    t = np.where(falling, -eye[1] / np.where(falling, y, -1), 0)
+    gx, gz = eye[0] + t * x, eye[2] + t * z
+    flat = np.hypot(gx, gz)
+    # Beyond the dome's foot the panorama is far away: blend to the plain direction.
+    share = np.clip(flat / panorama.dome - 1, 0, 1)
+    scale = np.minimum(panorama.dome / np.maximum(flat, 1e-6), 1)
+    foot = np.sqrt((flat * scale) ** 2 + panorama.height**2) * np.where(share > 0, 1, 0) + (share <= 0)
+    near = (1 - share) / foot
+    far = share / length
+    return (
+        np.where(falling, gx * scale * near + x * far, x).astype(np.float32),
+        np.where(falling, -panorama.height * near + y * far, y).astype(np.float32),
+        np.where(falling, gz * scale * near + z * far, z).astype(np.float32),
+    )
+
+
+@drawing_kernel
+def panorama_pixel(
+    view: View, panorama: Panorama, textures: Textures, lamp: Lamp, shadow: ShadowMap, contact: Contact,
+    direction: Array, angle: float, point: Array, texel: Array, out: Array,
+) -> bool:  # fmt: skip
+    """Factor `out` `[3]` of detail and people's shadows on a panorama → whether there is its ground."""
+    out[0], out[1], out[2] = 1.0, 1.0, 1.0
+    if panorama.dome <= 0.0 or not is_falling(direction):
+        return False
+    t = ground_point(view, direction, point)
     factor = ground_light(point, lamp, shadow, contact, angle)
     factor *= ground_detail(panorama, textures, point, t / (view.focal * -direction[1]), texel)
-    for c in range(3):
-        out[c] *= factor
-    return is_ground
+    out[0], out[1], out[2] = factor, factor, factor
+    return bool(point[0] * point[0] + point[2] * point[2] < panorama.dome * panorama.dome)
 
 
 @drawing_kernel
 def shade_backdrop(
-    face_id: Array, view: View, planes: Array, box: Array, panorama: Panorama, textures: Textures, lamp: Lamp,
-    shadow: ShadowMap, contact: Contact, colour: Array, semantic: Array, room: Array,
+    face_id: Array, view: View, planes: Array, soft: Array, box: Array, panorama: Panorama,
+    textures: Textures, lamp: Lamp, shadow: ShadowMap, contact: Contact, colour: Array, semantic: Array,
+    room: Array,
 ) -> None:  # fmt: skip
-    """Fill `colour` `[H, W, 3]` and `semantic` `[H, W]` where `face_id` is -1.
+    """Fill `semantic` `[H, W]` and change `colour` `[H, W, 3]`, the panorama's, where `face_id` is -1.
 
-    planes: `[P, PLANE_COLUMNS]`; what they leave open is the panorama. box: `[6]` room bounds, empty
-    outdoors.
+    planes: `[P, PLANE_COLUMNS]`; what they leave open is the panorama. soft: `[P, 3]` soft light on each.
+    box: `[6]` room bounds, empty outdoors.
     """
     height, width = face_id.shape
-    texel, out, distance, direction, point, look = room[0], room[1], room[2], room[3], room[4], room[5]
+    texel, out, distance, direction, point = room[0], room[1], room[2], room[3], room[4]
     for y in range(height):
         for x in range(width):
             if face_id[y, x] >= 0:
@@ -278,11 +288,13 @@ def shade_backdrop(
                 for k in range(3):
                     point[k] = view.position[k] + distance[0] * direction[k]
                 slope = max(abs(direction[int(planes[hit, AXIS])]), 0.03)
+                footprint = distance[0] / (view.focal * slope)
                 plane_colour(
                     planes[hit],
+                    soft[hit],
                     point,
                     box,
-                    distance[0] / (view.focal * slope),
+                    footprint,
                     lamp,
                     shadow,
                     contact,
@@ -294,9 +306,11 @@ def shade_backdrop(
                 semantic[y, x] = int(planes[hit, P_SEMANTIC])
             else:
                 is_ground = panorama_pixel(
-                    view, panorama, textures, lamp, shadow, contact, direction, angle, point, look, texel, out
+                    view, panorama, textures, lamp, shadow, contact, direction, angle, point, texel, out
                 )
                 semantic[y, x] = GROUND_CLASS * is_ground
+                for c in range(3):
+                    out[c] *= colour[y, x, c]
             for c in range(3):
                 colour[y, x, c] = out[c]
 
@@ -313,11 +327,9 @@ def darken_photo(
             if face_id[y, x] >= 0:
                 continue
             ray_direction(view, x, y, direction)
-            if direction[1] > -1e-3:
+            if not is_falling(direction):
                 continue
-            t = -view.position[1] / direction[1]
-            for k in range(3):
-                point[k] = view.position[k] + t * direction[k]
+            ground_point(view, direction, point)
             factor = ground_light(point, lamp, shadow, contact, noise_angle(x, y))
             for c in range(3):
                 colour[y, x, c] *= factor

@@ -51,6 +51,21 @@ class Camera:
             self, focal=self.focal * factor, size=size, centre=((size[1] - 1) / 2, (size[0] - 1) / 2)
         )
 
+    def aimed(self, *, height: float, distance: float, drop: float) -> Camera:
+        """The same camera at `height`, its middle on a point `drop` metres lower and `distance` away."""
+        level = self.rotation[2] * np.array([1.0, 0.0, 1.0])
+        yaw = float(np.arctan2(level[0], -level[2]))
+        right = self.rotation[0]
+        position = np.array([self.position[0], height, self.position[2]])
+        return Camera.looking(
+            position=position,
+            yaw_rad=yaw,
+            pitch_rad=-float(np.arctan2(drop, distance)),
+            roll_rad=float(-np.arcsin(np.clip(right[1], -1, 1))),
+            focal=self.focal,
+            size=self.size,
+        )
+
     def view(self) -> View:
         """The camera as compiled functions take it."""
         return View(self.position, self.rotation, float(self.focal), *self.centre)

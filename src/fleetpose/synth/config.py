@@ -21,6 +21,9 @@ class SynthConfig:
     occluders: share of pictures with something in front. supersample: shading resolution over picture
     resolution.
     person_px: lowest and highest target height of the first person in pixels of a 512-pixel-high picture.
+    close_ups: share of pictures whose first person is taller than the picture, aimed at chest or face.
+    held: share of people with something in a hand. clutter: share of panoramas with things standing about.
+    motion_blur: share of people who move while the picture is taken; those who run or dance do so more often.
     """
 
     size: tuple[int, int] = (512, 512)
@@ -32,7 +35,11 @@ class SynthConfig:
     occluders: float = 0.25
     adults_only: bool = False
     supersample: float = 1.5
-    person_px: tuple[float, float] = (50.0, 1300.0)
+    person_px: tuple[float, float] = (60.0, 1300.0)
+    close_ups: float = 0.2
+    held: float = 0.25
+    clutter: float = 0.3
+    motion_blur: float = 0.08
     plain_sensor: bool = False
 
     def __post_init__(self) -> None:
@@ -55,7 +62,10 @@ class SynthConfig:
                 f"mean_people must lie between {low} and {high}, but got {self.mean_people}",
             ),
             (bool(self.scenes), f"scenes must name at least one of {', '.join(SCENES)}"),
-            (0 <= self.occluders <= 1, f"occluders must be a share from 0 to 1, but got {self.occluders}"),
+            *(
+                (0 <= value <= 1, f"{name} must be a share from 0 to 1, but got {value}")
+                for name, value in self.shares().items()
+            ),
             (
                 1 <= self.supersample <= 3,
                 f"supersample must be between 1 and 3, but got {self.supersample}",
@@ -68,3 +78,8 @@ class SynthConfig:
         for is_met, message in demands:
             if not is_met:
                 raise ConfigError(message)
+
+    def shares(self) -> dict[str, float]:
+        """Name and value of the settings that are shares."""
+        names = ("occluders", "close_ups", "held", "clutter", "motion_blur")
+        return {name: getattr(self, name) for name in names}

@@ -12,6 +12,7 @@ from fleetpose.synth.actor import Actor, overlap, pose_actor
 from fleetpose.synth.arrays import Array, axis_rotation
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.config import SynthConfig
+from fleetpose.synth.held import Held, draw_held, held_props
 from fleetpose.synth.label import PersonLabel, depth_picture, label_people, semantic_picture
 from fleetpose.synth.library import Library
 from fleetpose.synth.person import draw_person
@@ -23,12 +24,13 @@ from fleetpose.synth.stage import (
     PLACE_TRIES,
     Shot,
     draw_backdrop,
-    draw_camera,
     draw_count,
-    draw_depth,
     draw_heading,
     draw_shot,
+    draw_view,
     fit_panorama,
+    gripping,
+    head_height,
     is_in_view,
     random_spot,
 )
@@ -36,6 +38,7 @@ from fleetpose.synth.stage import (
 # Actions that leave the ground; in all others the lowest point of the body touches it in every frame.
 AERIAL = ("jump", "run", "dance", "sport", "fight")
 MAX_LIFT = 1.2  # metres
+EXPOSURE_S = 1 / 50  # of the frames of clips
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +77,16 @@ def draw_settings(rng: np.random.Generator, config: SynthConfig, shot: Shot) -> 
     if config.plain_sensor:
         return Sensor(noise=0.003, vignette=0.05)
     distance = [float(shot.camera.to_camera(actor.hips[None])[0, 2]) for actor in shot.actors] or [4.0]
-    return draw_sensor(rng, focus=distance[rng.integers(len(distance))], size=max(config.size))
+    sensor = draw_sensor(rng, focus=distance[rng.integers(len(distance))], size=max(config.size))
+    return replace(sensor, motion=tuple(draw_motion(rng, config, actor.action) for actor in shot.actors))
+
+
+def draw_motion(rng: np.random.Generator, config: SynthConfig, action: str) -> tuple[float, float]:
+    """Draw how far (x, y) in pixels somebody moves while the picture is taken: mostly not at all."""
+    share = min(config.motion_blur * (4 if action in AERIAL else 1), 1.0)
+    moves = rng.random() < share
+    length, angle = rng.uniform(0.006, 0.022) * max(config.size), rng.normal(0, 0.5)
+    return (float(length * np.cos(angle)), float(length * np.sin(angle))) if moves else (0.0, 0.0)
 
 
 def develop_shot(
@@ -85,7 +97,7 @@ def develop_shot(
     drawn = render(library, shot, supersample=config.supersample)
     return Picture(
         seed=seed,
-        image=take_picture(rng, drawn.colour, drawn.nearness, sensor, config.size),
+        image=take_picture(rng, drawn.colour, drawn.nearness, drawn.owner, sensor, config.size),
         people=label_people(drawn, shot.actors, shot.camera),
         drawn=drawn,
         scene=shot.backdrop.name,
@@ -96,9 +108,10 @@ def develop_shot(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Performer:
-    """A person with a motion and a place to start from."""
+    """A person with a motion, a place to start from and perhaps something in a hand."""
 
     frames: list[Actor]
+    held: Held | None
 
     def stays_in_view(self, camera: Camera) -> bool:
         """Tell whether the person shows at the start and half-way."""
@@ -117,23 +130,28 @@ def make_clip(
     rng = np.random.default_rng(seed)
     library.atlas.reset()
     backdrop = draw_backdrop(rng, library, config, photos)
-    camera = draw_camera(rng, backdrop, config.size)
-    backdrop = fit_panorama(rng, backdrop, camera)
-    performers: list[Performer] = []
-    depth = draw_depth(rng, camera, config)
+    cast = []
     for number in range(draw_count(rng, config)):
         person = draw_person(rng, library, adults_only=config.adults_only)
         motion = library.poses.clip(rng, frames, fps=fps, actions=config.actions)
+        thing = draw_held(rng, library, motion[0].action) if rng.random() < config.held else None
         yaw = draw_heading(rng)
         moving = [
-            pose_actor(library.model, person, pose, person_id=seed * 100 + number, yaw_rad=yaw)
+            pose_actor(
+                library.model, person, gripping(pose, thing), person_id=seed * 100 + number, yaw_rad=yaw
+            )
             for pose in motion
         ]
-        track = root_track(moving, motion, yaw)
+        cast.append((moving, root_track(moving, motion, yaw), thing))
+    camera, depth = draw_view(rng, backdrop, config, top=head_height(cast[0][0][0]))
+    backdrop = fit_panorama(rng, backdrop, camera)
+    performers: list[Performer] = []
+    for moving, track, thing in cast:
         for attempt in range(PLACE_TRIES):
             spot = random_spot(rng, camera, backdrop, depth, attempt)
             placed = Performer(
-                [a.moved(spot[0] + t[0], spot[2] + t[2], y=t[1]) for a, t in zip(moving, track, strict=True)]
+                [a.moved(spot[0] + t[0], spot[2] + t[2], y=t[1]) for a, t in zip(moving, track, strict=True)],
+                thing,
             )
             if placed.stays_in_view(camera) and all(placed.clear_of(other) for other in performers):
                 performers.append(placed)
@@ -145,9 +163,25 @@ def make_clip(
         turned = replace(
             camera, rotation=camera.rotation @ axis_rotation(np.array([0.0, 1.0, 0.0]), k * drift[0])
         )
-        shot = Shot(turned, backdrop, tuple(p.frames[k] for p in performers), backdrop.props)
+        actors = tuple(p.frames[k] for p in performers)
+        things = held_props(actors, [p.held for p in performers])
+        shot = Shot(turned, backdrop, actors, (*backdrop.props, *things))
         sensor = sensor or draw_settings(rng, config, shot)
-        yield develop_shot(rng, library, config, shot, sensor, seed=seed, frame=k)
+        motion_px = clip_motion(turned, performers, k, seconds=EXPOSURE_S * fps) if config.motion_blur else ()
+        yield develop_shot(rng, library, config, shot, replace(sensor, motion=motion_px), seed=seed, frame=k)
+
+
+def clip_motion(
+    camera: Camera, performers: Sequence[Performer], frame: int, *, seconds: float
+) -> tuple[tuple[float, float], ...]:
+    """How far (x, y) in pixels each person moves in `seconds`, in frames, from the frame before or after."""
+    first, second = (frame - 1, frame) if frame else (0, 1)
+    moves = []
+    for performer in performers:
+        trunk = [camera.project(performer.frames[k].keypoints[5:13])[:, :2] for k in (first, second)]
+        x, y = (trunk[1] - trunk[0]).mean(axis=0) * seconds
+        moves.append((float(x), float(y)))
+    return tuple(moves)
 
 
 def root_track(moving: list[Actor], motion: list[Pose], yaw_rad: float) -> Array:

@@ -25,6 +25,7 @@ from fleetpose.synth.texture import NO_TEXTURE, TextureAtlas
 
 GARMENT_PIXELS = 512
 SKIN_PIXELS = 512
+LOUD = 0.3  # saturation from which a carpet is too loud for a room
 UPPER_FROM = 0.15  # trunk scale: parts of an outfit whose middle is higher are the upper garment
 # Panoramas with statues or mannequins that a model would take for unlabelled people.
 MASKED_COLUMNS = {"royal_esplanade": (0, 45), "leadenhall_market": (125, 175)}
@@ -252,6 +253,12 @@ class Library:
             self._swatch_means[sheet] = np.asarray(small.reshape(-1, 3)[:count], np.float64)
         return self._swatch_means[sheet]
 
+    def _is_quiet(self, sheet: str, number: int) -> bool:
+        """Tell whether a tile is no loud carpet: those made garish rooms."""
+        colour = self.swatch_means(sheet)[number]
+        is_carpet = str(self.swatches[sheet]["names"][number]).startswith("Carpet")
+        return not is_carpet or bool(np.ptp(colour) <= LOUD * colour.max())
+
     def tiles(self, kinds: tuple[str, ...]) -> list[tuple[str, int]]:
         """Sheet and number of every material tile among `kinds`, its name without the running number."""
         if kinds not in self._tiles:
@@ -259,7 +266,7 @@ class Library:
                 (sheet, number)
                 for sheet in ("floor", "wall", "ground", "fabric")
                 for number, name in enumerate(self.swatches.get(sheet, {}).get("names", ()))
-                if str(name).rpartition("_")[0] in kinds
+                if str(name).rpartition("_")[0] in kinds and self._is_quiet(sheet, number)
             ]
         return self._tiles[kinds]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -35,6 +36,7 @@ TAG_WEIGHTS = {
     "stand": 28.0, "walk": 17.0, "sit": 15.0, "gesture": 19.0, "run": 5.0, "sport": 4.0, "work": 5.0,
     "crouch": 2.0,
     "dance": 3.0, "jump": 2.0, "lie": 3.0, "fight": 2.0, "climb": 0.7, "crawl": 0.7, "other": 0.5,
+    "swim": 0.4, "roll": 0.4,
 }  # fmt: skip
 # Takes that no photograph would show.
 IMPLAUSIBLE = (
@@ -51,10 +53,8 @@ IMPLAUSIBLE = (
     "Inactive",
     "mh_fly",
     "Dodge",
-    "Roll",
     "power-up",
     "consume",
-    "Swim",
     "Torch",
 )
 # Largest turn of a bone against its parent, degrees (generous anatomical limits).
@@ -348,23 +348,32 @@ def _turn_twist_bones(rotation: Array, model: BodyModel, heads: Array) -> None:
 
 
 def _curl_fingers(rotation: Array, curl_deg: Array, model: BodyModel, heads: Array, tails: Array) -> None:
-    """Bend every finger towards the palm, joint by joint; all fingers of a hand at once."""
-    for s, side in enumerate(SIDES):
-        hand = model.bone(f"{side}Hand")
-        bones = np.array([[model.bone(f"{side}Finger{i}{j}") for j in range(1, 4)] for i in range(1, 6)])
-        knuckles = heads[bones[:, 0]]
-        across = knuckles[1] - knuckles[4]
-        across = across / np.linalg.norm(across)
-        palm = np.cross(across, knuckles[2] - heads[hand]) * (1 if side == "Right" else -1)
-        palm /= np.linalg.norm(palm)
-        # The thumb closes across the palm, the other fingers into it.
-        towards = np.stack([palm - across, palm, palm, palm, palm])
-        turn = np.repeat(rotation[hand][None], 5, axis=0)
-        for j in range(3):
-            axis = np.cross(tails[bones[:, j]] - heads[bones[:, j]], towards)
-            axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-9)
-            turn = turn @ axis_rotation(axis, np.radians(curl_deg[s]))
-            rotation[bones[:, j]] = turn
+    """Bend every finger towards the palm, joint by joint; all fingers of both hands at once."""
+    hands = np.array([model.bone(f"{side}Hand") for side in SIDES])
+    bones = finger_bones(model.bone_names)  # [2, 5, 3]
+    knuckles = heads[bones[:, :, 0]]
+    across = knuckles[:, 1] - knuckles[:, 4]
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    palm = np.cross(across, knuckles[:, 2] - heads[hands]) * np.array([[-1.0], [1.0]])
+    palm /= np.linalg.norm(palm, axis=1, keepdims=True)
+    # The thumb closes across the palm, the other fingers into it.
+    towards = np.stack([palm - across, palm, palm, palm, palm], axis=1)
+    axis = np.cross(tails[bones] - heads[bones], towards[:, :, None])
+    axis /= np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-9)
+    bends = axis_rotation(axis, np.repeat(np.radians(curl_deg)[..., None], 3, axis=2))
+    turn = rotation[hands][:, None]
+    for k in range(3):
+        turn = turn @ bends[:, :, k]
+        rotation[bones[:, :, k]] = turn
+
+
+@cache
+def finger_bones(names: tuple[str, ...]) -> Array:
+    """Bones `[2, 5, 3]` of the fingers: side, finger, joint from the palm outwards."""
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array(
+        [[[numbers[f"{side}Finger{i}{j}"] for j in (1, 2, 3)] for i in range(1, 6)] for side in SIDES]
+    )
 
 
 def procedural_pose(rng: np.random.Generator, actions: tuple[str, ...] = ()) -> Pose:

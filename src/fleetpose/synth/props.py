@@ -24,7 +24,10 @@ class Prop:
     def placed(self, position: Array, yaw_rad: float = 0.0) -> Prop:
         """The prop turned about the vertical and moved."""
         cosine, sine = np.cos(yaw_rad), np.sin(yaw_rad)
-        turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+        return self.turned(np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]), position)
+
+    def turned(self, turn: Array, position: Array) -> Prop:
+        """The prop rotated by `turn` `[3, 3]` and moved."""
         verts = (self.verts @ turn.T + position).astype(np.float32)
         return Prop(
             verts, (self.normals @ turn.T).astype(np.float32), self.faces, self.face_uv, self.material
@@ -84,6 +87,24 @@ def cylinder(
     return Prop(
         verts.astype(np.float32),
         normals.astype(np.float32),
+        faces.astype(np.int32),
+        uv[faces].astype(np.float32),
+        material,
+    )
+
+
+def ball(radius: float, centre: Sequence[float], material: Material) -> Prop:
+    """A ball around `centre`."""
+    rings, around = np.linspace(-np.pi / 2, np.pi / 2, 13), np.linspace(0, 2 * np.pi, 21)
+    up, turn = np.meshgrid(rings, around, indexing="ij")
+    normals = np.stack([np.cos(up) * np.cos(turn), np.sin(up), np.cos(up) * np.sin(turn)], axis=-1)
+    i, j = np.meshgrid(np.arange(12), np.arange(20), indexing="ij")
+    a = (i * 21 + j).ravel()
+    faces = np.concatenate([np.stack([a, a + 21, a + 1], 1), np.stack([a + 1, a + 21, a + 22], 1)])
+    uv = np.stack([turn * radius, up * radius], axis=-1).reshape(-1, 2)
+    return Prop(
+        (normals * radius + np.asarray(centre)).reshape(-1, 3).astype(np.float32),
+        normals.reshape(-1, 3).astype(np.float32),
         faces.astype(np.int32),
         uv[faces].astype(np.float32),
         material,

@@ -9,11 +9,20 @@ import numpy as np
 
 from fleetpose.synth.actor import Actor
 from fleetpose.synth.arrays import Array, drawing_kernel, scratch
-from fleetpose.synth.backdrop import CONTACT_CELL, CONTACT_CELLS, darken_photo, shade_backdrop, sphere_contact
+from fleetpose.synth.backdrop import (
+    AXIS,
+    CONTACT_CELL,
+    CONTACT_CELLS,
+    FACING,
+    darken_photo,
+    empty_panorama,
+    shade_backdrop,
+    sphere_contact,
+)
 from fleetpose.synth.blend import blend_faces
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.library import Library
-from fleetpose.synth.light import cast_shadows
+from fleetpose.synth.light import Light, basis, cast_shadows
 from fleetpose.synth.mesh import COLUMNS, SEMANTIC
 from fleetpose.synth.props import Prop
 from fleetpose.synth.raster import no_depth, project, rasterise
@@ -204,12 +213,13 @@ def draw_backdrop(
     covered = cv2.resize((face_id >= 0).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     # Edge pixels need their neighbours too, because the result is interpolated.
     skipped = cv2.erode((covered > 0.999).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.int32) - 1
-    small = np.zeros((height, width, 3), np.float32)
+    small = empty_panorama(backdrop.panorama, camera.view(), camera.size)
     classes = np.zeros((height, width), np.uint8)
     shade_backdrop(
         skipped,
         camera.view(),
         backdrop.planes,
+        plane_light(backdrop.planes, backdrop.light),
         np.array(backdrop.box),
         backdrop.panorama,
         textures,
@@ -223,6 +233,13 @@ def draw_backdrop(
     size = (face_id.shape[1], face_id.shape[0])
     colour[:] = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     semantic[:] = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST)
+
+
+def plane_light(planes: Array, light: Light) -> Array:
+    """Soft light `[P, 3]` on each of the `planes`."""
+    normals = np.eye(3)[planes[:, AXIS].astype(int)] * planes[:, FACING, None]
+    soft: Array = np.maximum(basis(normals) @ light.harmonics, 0)
+    return soft
 
 
 def draw_photo(shot: Shot, camera: Camera, face_id: Array, shadow: ShadowMap, colour: Array) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from fleetpose.synth.arrays import Array, kernel
 
 NOISE_TILE = 1024
+MIN_MOTION = 1.5  # pixels below which nobody is smeared
+MAX_MOTION = 0.03  # of the picture's longer side
 PEOPLE_STOPS = 0.25  # natural logarithm: dressed people reflect less than the middle grey of a scene
 
 
@@ -30,6 +32,7 @@ class Sensor:
     focus: float = 4.0  # metres
     shake: tuple[float, float] = (0.0, 0.0)  # motion over the exposure (x, y)
     quality: int = 90
+    motion: tuple[tuple[float, float], ...] = ()  # of each person over the exposure (x, y), pixels
 
 
 def draw_sensor(rng: np.random.Generator, *, focus: float, size: int) -> Sensor:
@@ -125,12 +128,16 @@ def blur_by_depth(colour: Array, nearness: Array, sensor: Sensor) -> Array:
 
 
 def take_picture(
-    rng: np.random.Generator, colour: Array, nearness: Array, sensor: Sensor, size: tuple[int, int]
-) -> Array:
-    """Light `[S, S', 3]` and nearness at render resolution → RGB uint8 picture of `size` (H, W)."""
+    rng: np.random.Generator, colour: Array, nearness: Array, owner: Array, sensor: Sensor,
+    size: tuple[int, int],
+) -> Array:  # fmt: skip
+    """Light `[S, S', 3]`, nearness and owners at render resolution → RGB uint8 picture of `size` (H, W)."""
     height, width = size
     small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
     near = cv2.resize(nearness, (width, height), interpolation=cv2.INTER_AREA)
+    for person, way in enumerate(sensor.motion):
+        if np.hypot(*way) > MIN_MOTION:
+            blur_person(small, owner == person, way)
     if sensor.defocus > 0:
         small = blur_by_depth(small, near, sensor)
     length = float(np.hypot(*sensor.shake))
@@ -150,6 +157,26 @@ def take_picture(
         grain_y,
         CURVE,
     )
+
+
+def blur_person(colour: Array, mask: Array, way: tuple[float, float]) -> None:
+    """Smear who `mask` `[S, S']` shows along `way` (x, y) in `colour` `[H, W, 3]`, in place."""
+    height, width = colour.shape[:2]
+    cover = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    ys, xs = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
+    if not ys.size:
+        return
+    length = float(np.hypot(*way))
+    shrink = min(MAX_MOTION * max(height, width) / length, 1.0)
+    kernel_ = motion_kernel((way[0] * shrink, way[1] * shrink))
+    reach = kernel_.shape[0] // 2 + 1
+    y0, y1 = max(ys[0] - reach, 0), min(ys[-1] + reach + 1, height)
+    x0, x1 = max(xs[0] - reach, 0), min(xs[-1] + reach + 1, width)
+    part, share = colour[y0:y1, x0:x1], cover[y0:y1, x0:x1, None]
+    moved = cv2.filter2D(part * share, -1, kernel_, borderType=cv2.BORDER_REPLICATE)
+    spread = cv2.filter2D(share[..., 0], -1, kernel_, borderType=cv2.BORDER_REPLICATE)[..., None]
+    # What a moving edge uncovers is not known: the person's own colour stands in for it.
+    part[:] = moved + part * (1 - spread)
 
 
 def motion_kernel(shake: tuple[float, float]) -> Array:

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from fleetpose.synth.actor import Actor, overlap, pose_actor
+from fleetpose.synth.actor import KEYPOINTS, Actor, overlap, pose_actor
 from fleetpose.synth.arrays import Array
 from fleetpose.synth.built_scene import cloth_material, room_backdrop, street_backdrop
 from fleetpose.synth.camera import Camera
 from fleetpose.synth.config import SynthConfig
+from fleetpose.synth.held import CLENCHED_DEG, Held, draw_held, held_props
 from fleetpose.synth.library import Library
 from fleetpose.synth.person import draw_person
-from fleetpose.synth.props import Prop, box, cylinder, seat
+from fleetpose.synth.pose import Pose
+from fleetpose.synth.props import Prop, ball, box, cylinder, seat
 from fleetpose.synth.scene import Backdrop, panorama_backdrop, photo_backdrop
 
 SCENE_WEIGHTS = {"panorama": 0.5, "room": 0.15, "street": 0.2, "photo": 0.15}
 PLACE_TRIES = 24
 MAX_OVERLAP = 0.02  # metres that two people's spheres may share: touching is fine, sinking in is not
 SEAT_FROM = 0.24  # metres: lower than this, people sit on the ground
+CLOSE_UP = (1.1, 3.2)  # a standing person's height over the picture's in close-ups
+NEAREST = 0.75  # metres
+STATURE = 1.65  # metres of a usual person
 MIN_SCREEN = 22.0  # pixels of a 512-pixel-high picture below which a person is not placed
 
 
@@ -106,26 +111,92 @@ def draw_shot(
 ) -> Shot:
     """Draw the whole content of a picture."""
     backdrop = draw_backdrop(rng, library, config, photos)
-    camera = draw_camera(rng, backdrop, config.size)
-    backdrop = fit_panorama(rng, backdrop, camera)
-    actors: list[Actor] = []
-    props: list[Prop] = []
-    depth = draw_depth(rng, camera, config)
+    cast = []
     for number in range(draw_count(rng, config)):
         person = draw_person(rng, library, adults_only=config.adults_only)
         pose = library.poses.draw(rng, actions=config.actions)
-        actor = pose_actor(library.model, person, pose, person_id=number, yaw_rad=draw_heading(rng))
+        thing = draw_held(rng, library, pose.action) if rng.random() < config.held else None
+        pose, yaw = gripping(pose, thing), draw_heading(rng)
+        cast.append((pose_actor(library.model, person, pose, person_id=number, yaw_rad=yaw), thing))
+    camera, depth = draw_view(rng, backdrop, config, top=head_height(cast[0][0]))
+    backdrop = fit_panorama(rng, backdrop, camera)
+    actors: list[Actor] = []
+    held: list[Held | None] = []
+    props: list[Prop] = []
+    for actor, thing in cast:
         placed = place(rng, camera, backdrop, actors, depth=depth, actor=actor)
         if placed is None:
             continue
         actors.append(placed)
+        held.append(thing)
         if rng.random() < 0.35:
             depth = draw_depth(rng, camera, config)
         props += seat_below(rng, library, placed)
     # A thing that stands on the floor of a photograph would float: its floor is a guess.
     if rng.random() < config.occluders and actors and backdrop.photo is None:
         props += occluder(rng, library, camera, actors)
+    if rng.random() < config.clutter and backdrop.panorama.dome > 0:
+        props += scattered(rng, library, camera, backdrop, actors)
+    props += held_props(actors, held)
     return Shot(camera, backdrop, tuple(actors), (*backdrop.props, *props))
+
+
+def head_height(actor: Actor) -> float:
+    """Metres of the top of the head above the ground."""
+    return float(actor.keypoints[KEYPOINTS.index("head_top"), 1])
+
+
+def draw_view(
+    rng: np.random.Generator, backdrop: Backdrop, config: SynthConfig, *, top: float
+) -> tuple[Camera, float]:
+    """Draw a camera, and how many metres away the first person is, whose head reaches `top` metres."""
+    camera = draw_camera(rng, backdrop, config.size)
+    if rng.random() >= config.close_ups:
+        return camera, draw_depth(rng, camera, config)
+    low, high = CLOSE_UP
+    tall = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    distance = max(STATURE * camera.focal / (tall * camera.size[0]), NEAREST)
+    # Photographers keep heads in the picture, mostly in its upper third, and cut off legs.
+    seen = camera.size[0] / camera.focal * distance
+    aim = max(top - (0.5 - rng.uniform(-0.04, 0.24)) * seen, 0.25)
+    height = float(np.clip(aim + rng.normal(0.15, 0.25), 0.4, 1.9))
+    return camera.aimed(height=height, distance=distance, drop=height - aim), distance
+
+
+def gripping(pose: Pose, thing: Held | None) -> Pose:
+    """Close the fingers of the hand that holds something; a ball and a phone lie in a relaxed hand."""
+    if thing is None or thing.kind in {"ball", "phone"}:
+        return pose
+    curl = pose.curl_deg.copy()
+    curl[thing.side] = CLENCHED_DEG
+    return replace(pose, curl_deg=curl)
+
+
+def scattered(
+    rng: np.random.Generator, library: Library, camera: Camera, backdrop: Backdrop, actors: Sequence[Actor]
+) -> list[Prop]:
+    """Things that stand about on a panorama's ground, clear of people: bins, crates, balls, bags, chairs."""
+    props: list[Prop] = []
+    for _ in range(int(rng.integers(1, 5))):
+        material = cloth_material(rng, library)
+        kind = rng.integers(5)
+        if kind == 0:
+            parts = [cylinder(rng.uniform(0.1, 0.3), 0, rng.uniform(0.4, 1.1), material)]
+        elif kind == 1:
+            half = rng.uniform(0.12, 0.45)
+            parts = [box((-half, 0, -half), (half, rng.uniform(0.2, 0.9), half), material)]
+        elif kind == 2:
+            radius = float(rng.uniform(0.08, 0.4))
+            parts = [ball(radius, (0.0, radius, 0.0), material)]
+        elif kind == 3:
+            parts = [box((-0.22, 0, -0.1), (0.22, rng.uniform(0.25, 0.5), 0.1), material)]
+        else:
+            parts = seat(rng, rng.uniform(0.4, 0.5), material, cloth_material(rng, library))
+        spot = random_spot(rng, camera, backdrop, float(rng.uniform(1.5, 12.0)), attempt=4)
+        placed = [part.placed(spot, float(rng.uniform(-np.pi, np.pi))) for part in parts]
+        if all(is_clear(placed, actor) for actor in actors):
+            props += placed
+    return props
 
 
 def fit_panorama(rng: np.random.Generator, backdrop: Backdrop, camera: Camera) -> Backdrop:
@@ -138,7 +209,7 @@ def draw_depth(rng: np.random.Generator, camera: Camera, config: SynthConfig) ->
     """Draw a distance in metres from a target height on the picture, even on a logarithmic scale."""
     low, high = (px * camera.size[0] / 512 for px in config.person_px)
     target = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    return 1.65 * camera.focal / target
+    return STATURE * camera.focal / target
 
 
 def place(
@@ -167,7 +238,7 @@ def random_spot(
     forward = camera.rotation[2] * np.array([1, 0, 1])
     forward /= np.linalg.norm(forward)
     right = np.array([-forward[2], 0, forward[0]])
-    far = max(depth * rng.lognormal(0, 0.16 + 0.03 * attempt), 0.9)
+    far = max(depth * rng.lognormal(0, 0.16 + 0.03 * attempt), NEAREST)
     spot = camera.position + forward * far + right * rng.uniform(-0.95, 0.95) * far * camera.ground_distance
     return np.array([np.clip(spot[0], x0, x1), 0.0, np.clip(spot[2], z0, z1)])
 

@@ -52,6 +52,7 @@ def write_stored(path: Path, value: object) -> None:
             for part in parts:
                 file.seek(-file.tell() % ALIGN, os.SEEK_CUR)
                 file.write(part)
+            file.truncate(file.tell())  # a last part without bytes has its place too
         temporary.replace(path)
     except OSError as error:
         _log.warning("cannot keep %s for a quicker start: %s", path, error.strerror)
