@@ -26,14 +26,15 @@ class ZoomSettings:
     """How people are looked at again.
 
     Attributes:
-        fill: the longer side of a person's box is brought to this share of the canvas's side.
+        fill: the longer side of a person's box is brought to this share of the canvas's side. A first look
+            often misses a person's ends, which are still seen with some room.
         min_overlap: who is found in the cut-out must overlap the person by this intersection over union.
         max_people: only so many people, the surest, are looked at again.
         redundancy: people more alike than this afterwards are one (object keypoint similarity).
         is_best_kept: keep the first look where it was surer, rather than always taking the second.
     """
 
-    fill: float = 0.9
+    fill: float = 0.7
     min_overlap: float = 0.3
     max_people: int = 20
     redundancy: float = 0.9
