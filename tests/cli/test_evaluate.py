@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image as Pil
 
 from fleetpose.media.images import write_image
 
@@ -113,6 +114,20 @@ def test_breakdown_tells_what_to_mend(fleetpose_here, tmp_path, labelled, dots_m
     breakdown = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["breakdown"]
     assert breakdown["people"]["large"]["labelled"] == 3
     assert breakdown["per_size"]["small"]["good"] == 0
+
+
+def test_labels_refer_to_pixels_as_stored_whatever_the_exif_says(
+    fleetpose_here, tmp_path, labelled, dots_model
+):
+    exif = Pil.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    path = tmp_path / "images" / "10.png"
+    Pil.open(path).save(path, exif=exif)
+
+    fleetpose_here("evaluate", labelled, "-m", dots_model, "--every", 10, "--json", "scores.json")
+
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert scores["pck"]["mean"] == 0.5  # of pictures 10 and 20; the label of 20 is wrong
 
 
 def test_a_metric_can_be_asked_for(fleetpose_here, labelled, dots_model):

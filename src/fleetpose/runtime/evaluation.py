@@ -105,7 +105,7 @@ def evaluate(
     """Predict every picture that a COCO keypoint file lists, and score the result.
 
     Args:
-        predict: from a picture's path to the people in it.
+        predict: from a picture's path to the people in it, in pixels of the file as stored.
         annotations: COCO keypoint JSON.
         images: folder of its pictures.
         skeleton: keypoints of the file and of the predictions.
