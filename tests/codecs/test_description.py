@@ -67,7 +67,7 @@ def test_a_missing_key_is_named(section, key):
         (None, "skeleton", {"keypoints": [], "limbs": [], "sigmas": [1]}, "at least one keypoint"),
         ("input", "mean", [1, 2], "mean must be 3 numbers"),
         ("input", "std", [1, 0, 1], "std must be positive"),
-        ("input", "short_side", 0, "short_side and multiple must be positive"),
+        ("input", "short_side", 0, "short_side, multiple and max_side must be positive"),
         ("card", "params", True, "params must be a int"),
         ("card", "data", [1], "list of lines"),
         ("card", "metrics", {"AP": "good"}, "metrics must be numbers"),
@@ -90,3 +90,19 @@ def test_numbers_of_a_codec_reach_the_reader_unchanged():
     odd = replace(DESCRIPTION, codec={"type": "x", "threshold": 0.1, "order": [3, 1, 2]})
 
     assert ModelDescription.from_json(odd.to_json()).codec == odd.codec
+
+
+def test_a_file_from_before_there_was_a_longest_side_has_the_usual_one(fake_description):
+    plain = json.loads(fake_description.to_json())
+    del plain["input"]["max_side"]
+
+    description = ModelDescription.from_json(json.dumps(plain))
+
+    assert description.input.max_side == 2048
+
+
+def test_outputs_are_the_fields_unless_the_codec_reads_others(fake_description):
+    tailed = replace(fake_description, codec={"type": "x", "outputs": ["cells"]})
+
+    assert fake_description.outputs == ("heatmaps_s4", "tags_s4", "heatmaps_s2")
+    assert tailed.outputs == ("cells",)

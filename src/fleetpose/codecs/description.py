@@ -18,6 +18,8 @@ from fleetpose.skeletons import Skeleton
 
 #: Key of the JSON text among an ONNX file's metadata properties.
 METADATA_KEY = "fleetpose"
+#: Longest side of a canvas in pixels, for models that say nothing else.
+MAX_SIDE = 2048
 #: Raised when a reader of the old format would misread the new one.
 FORMAT = 1
 
@@ -33,12 +35,13 @@ class InputDescription:
     multiple: int  # H and W are multiples of this
     mean: tuple[float, float, float]  # of red, green and blue in 0 to 255; the input is (rgb - mean) / std
     std: tuple[float, float, float]
+    max_side: int = MAX_SIDE  # pixels; pictures so long that a side would be longer are made smaller
 
     def __post_init__(self) -> None:
-        if self.short_side < 1 or self.multiple < 1:
+        if min(self.short_side, self.multiple, self.max_side) < 1:
             raise CheckpointError(
-                f"model input: short_side and multiple must be positive, got {self.short_side} "
-                f"and {self.multiple}"
+                f"model input: short_side, multiple and max_side must be positive, got {self.short_side}, "
+                f"{self.multiple} and {self.max_side}"
             )
         if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
             raise CheckpointError(f"model input: std must be positive and mean finite, got {self}")
@@ -70,6 +73,11 @@ class ModelDescription:
     input: InputDescription
     card: ModelCard
     codec: dict[str, Any]  # `type` and that codec's own settings
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the file's outputs: those of the fields, unless the codec reads something else."""
+        return tuple(self.codec.get("outputs") or (one.name for one in self.fields))
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Text for the file's metadata, or for a card beside it; `from_json` reads it back."""
@@ -120,7 +128,7 @@ _TOP_KINDS: _Kinds = {
     "input": dict,
     "card": dict,
 }
-_INPUT_KINDS: _Kinds = {"short_side": int, "multiple": int, "mean": list, "std": list}
+_INPUT_KINDS: _Kinds = {"short_side": int, "multiple": int, "mean": list, "std": list, "max_side": int}
 _FIELD_KINDS: _Kinds = {"kind": str, "channels": int, "stride": int, "label": str}
 _CARD_KINDS: _Kinds = {
     "licence": str,
@@ -185,6 +193,7 @@ def _field(data: object) -> Field:
 
 
 def _input(data: dict[str, Any]) -> InputDescription:
+    data = {"max_side": MAX_SIDE, **data}  # files from before there was this key lack it
     _check_keys("model description's input", data, _INPUT_KINDS)
     red, green, blue = _numbers("mean", data["mean"], 3)
     std_red, std_green, std_blue = _numbers("std", data["std"], 3)
@@ -193,6 +202,7 @@ def _input(data: dict[str, Any]) -> InputDescription:
         multiple=data["multiple"],
         mean=(red, green, blue),
         std=(std_red, std_green, std_blue),
+        max_side=data["max_side"],
     )
 
 

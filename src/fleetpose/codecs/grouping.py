@@ -15,13 +15,15 @@ this one departs from it where that is better or faster:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs.assignment import assign_greatest
-from fleetpose.codecs.peaks import Peaks, find_local_maxima, find_peaks, subcell_tops
+from fleetpose.codecs.peaks import find_local_maxima, find_peaks, subcell_tops
 from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import pixels_to_cells
 
@@ -37,6 +39,27 @@ CROWDPOSE_ORDER = COCO_ORDER[:14]
 
 #: Weak maxima, per person, among which a missing keypoint is looked for; lower ones are background.
 MAXIMA_PER_PERSON = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Places where keypoints may be, sorted by keypoint.
+
+    Attributes:
+        keypoint: `[C]` channel of each.
+        places: `[C, 2]` (x, y) in cells, between them too.
+        score: `[C]` height of the heatmap.
+        tags: `[C, T]`.
+    """
+
+    keypoint: Indices
+    places: Array
+    score: Array
+    tags: Array
+
+
+#: What finds weak candidates in the given channels, rising; it is called once, if keypoints are missing.
+WeakSearch: TypeAlias = Callable[[Indices], Candidates]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +100,11 @@ class GroupingSettings:
         if self.keypoint_order is not None:
             # A model file gives it as a list.
             object.__setattr__(self, "keypoint_order", tuple(self.keypoint_order))
+
+    @property
+    def weak_limit(self) -> int:
+        """Weak candidates per keypoint among which missing ones are looked for."""
+        return MAXIMA_PER_PERSON * self.max_people
 
     def order_for(self, num_keypoints: int) -> tuple[int, ...]:
         """Order in which so many keypoints are assigned.
@@ -128,27 +156,54 @@ def group(heatmaps: Array, tags: Array, settings: GroupingSettings | None = None
     """
     settings = settings or GroupingSettings()
     heatmaps, tags, ratio = check_maps(heatmaps, tags)
+
+    def candidates(keypoint: Indices, x: Indices, y: Indices, score: Array) -> Candidates:
+        tops = subcell_tops(heatmaps, keypoint, x, y)
+        return Candidates(keypoint, tops, score, sample_tags(tags, keypoint, x, y, ratio=ratio))
+
+    def weak(channels: Indices) -> Candidates:
+        keypoint, x, y = find_local_maxima(
+            heatmaps,
+            channels,
+            threshold=settings.refine_threshold,
+            limit=settings.weak_limit,
+        )
+        return candidates(keypoint, x, y, heatmaps[keypoint, y, x])
+
     peaks = find_peaks(
         heatmaps,
         threshold=settings.detection_threshold,
         window=settings.window,
         limit=settings.max_people,
     )
-    peak_tags = sample_tags(tags, peaks.keypoint, peaks.x, peaks.y, ratio=ratio)
-    order = settings.order_for(len(heatmaps))
-    members = assign(peaks, peak_tags, order=order, settings=settings)  # [N, K], -1 where not found
+    strong = candidates(peaks.keypoint, peaks.x, peaks.y, peaks.score)
+    return group_candidates(strong, weak, settings, num_keypoints=len(heatmaps))
+
+
+def group_candidates(
+    strong: Candidates, weak: WeakSearch, settings: GroupingSettings, *, num_keypoints: int
+) -> tuple[Array, Array]:
+    """Find people among candidates, wherever these come from; returns what `group` does.
+
+    Args:
+        strong: peaks above the detection threshold, within a keypoint by falling score.
+        weak: finds maxima above the refinement threshold in the channels where somebody lacks a keypoint.
+        settings: thresholds and limits.
+        num_keypoints: channels of the heatmaps.
+    """
+    order = settings.order_for(num_keypoints)
+    members = assign(strong, order=order, settings=settings)  # [N, K], -1 where not found
     members = members[(members >= 0).sum(axis=1) >= settings.min_keypoints]
 
     is_found = members >= 0
     keypoints = np.zeros((*members.shape, 3))
-    tops = subcell_tops(heatmaps, peaks.keypoint, peaks.x, peaks.y)
-    keypoints[is_found] = np.column_stack([tops, peaks.score])[members[is_found]]
+    keypoints[is_found] = np.column_stack([strong.places, strong.score])[members[is_found]]
     scores = keypoints[..., 2].mean(axis=1)
     if settings.is_refined and not is_found.all():
-        person, keypoint, rows = _search_missing(
-            heatmaps, tags, is_found, _mean_tags(members, peak_tags), ratio=ratio, settings=settings
-        )
-        keypoints[person, keypoint] = rows
+        maxima = weak(np.flatnonzero(~is_found.all(axis=0)))
+        person, chosen = _fill_in(maxima, is_found, _mean_tags(members, strong.tags), settings=settings)
+        rows = np.column_stack([maxima.places[chosen], maxima.score[chosen]])
+        keypoints[person, maxima.keypoint[chosen]] = rows
     by_score = np.argsort(-scores, kind="stable")
     return keypoints[by_score].astype(np.float32), scores[by_score].astype(np.float32)
 
@@ -184,31 +239,52 @@ def sample_tags(tags: Array, keypoint: Indices, x: Indices, y: Indices, *, ratio
     Raises:
         ShapeError: one of these tags is NaN or infinite.
     """
+    size = (tags.shape[1], tags.shape[2])
+    return tags_among(lambda column, row: tags[keypoint, row, column], x, y, size=size, ratio=ratio)
+
+
+def tags_among(
+    read: Callable[[Indices, Indices], Array],
+    x: Indices,
+    y: Indices,
+    *,
+    size: tuple[int, int],
+    ratio: float,
+) -> Array:
+    """Do what `sample_tags` does, on tags wherever they are kept.
+
+    Args:
+        read: from column and row `[C]` of tag cells to the tags `[C, T]` there; at most a cell away.
+        x: `[C]` column per cell, in heatmap cells.
+        y: `[C]` row per cell, in heatmap cells.
+        size: (h, w) of the tag maps.
+        ratio: size of a tag cell, in heatmap cells.
+    """
     if ratio == 1:
-        sampled = tags[keypoint, y, x].astype(np.float64)
+        sampled = read(x, y).astype(np.float64)
     else:
-        h, w = tags.shape[1:3]
+        h, w = size
         column = np.clip(pixels_to_cells(x.astype(np.float64), ratio), 0, w - 1)
         row = np.clip(pixels_to_cells(y.astype(np.float64), ratio), 0, h - 1)
         left, top = column.astype(np.intp), row.astype(np.intp)
         right, bottom = np.minimum(left + 1, w - 1), np.minimum(top + 1, h - 1)
         share_x, share_y = (column - left)[:, None], (row - top)[:, None]
-        upper = tags[keypoint, top, left] * (1 - share_x) + tags[keypoint, top, right] * share_x
-        lower = tags[keypoint, bottom, left] * (1 - share_x) + tags[keypoint, bottom, right] * share_x
+        upper = read(left, top) * (1 - share_x) + read(right, top) * share_x
+        lower = read(left, bottom) * (1 - share_x) + read(right, bottom) * share_x
         sampled = upper * (1 - share_y) + lower * share_y
     if not np.isfinite(sampled).all():
         raise ShapeError("tags", "finite numbers", "NaN or infinity")
     return np.asarray(sampled)
 
 
-def assign(peaks: Peaks, peak_tags: Array, *, order: tuple[int, ...], settings: GroupingSettings) -> Indices:
-    """Assign candidates to people, keypoint by keypoint → `[N, K]` indices into the peaks, -1 where none.
+def assign(peaks: Candidates, *, order: tuple[int, ...], settings: GroupingSettings) -> Indices:
+    """Assign candidates to people, keypoint by keypoint → `[N, K]` of their indices, -1 where none.
 
     Within a keypoint the assignment has the greatest total gain; a pair gains the candidate's score and by
     how much its squared tag distance stays below the squared threshold.
     """
     bounds = np.searchsorted(peaks.keypoint, np.arange(len(order) + 1))
-    most = settings.max_people
+    most, peak_tags = settings.max_people, peaks.tags
     members = np.full((most, len(order)), -1, np.intp)
     tag_sums, counts = np.zeros((most, peak_tags.shape[1])), np.zeros((most, 1))
     people = 0
@@ -244,43 +320,33 @@ def _mean_tags(members: Indices, peak_tags: Array) -> Array:
     return np.asarray(np.where(is_found, peak_tags[members], 0).sum(axis=1) / is_found.sum(axis=1))
 
 
-def _search_missing(
-    heatmaps: Array,
-    tags: Array,
+def _fill_in(
+    maxima: Candidates,
     is_found: npt.NDArray[np.bool_],
     person_tags: Array,
     *,
-    ratio: float,
     settings: GroupingSettings,
-) -> tuple[Indices, Indices, Array]:
-    """Look for the keypoints that people lack among all local maxima.
+) -> tuple[Indices, Indices]:
+    """Look for the keypoints that people lack among weak candidates.
 
     The best is high and alike: its height counts less the more its tag differs, and nothing from half the
     tag threshold on, where the authors' rounded distance forbids it too.
 
     Returns:
-        Person `[F]`, keypoint `[F]` and (x, y, score) `[F, 3]` of those that were found.
+        Person `[F]`, and which of the candidates it gets `[F]`.
     """
-    keypoint, x, y = find_local_maxima(
-        heatmaps,
-        np.flatnonzero(~is_found.all(axis=0)),
-        threshold=settings.refine_threshold,
-        limit=MAXIMA_PER_PERSON * settings.max_people,
-    )
-    score = heatmaps[keypoint, y, x].astype(np.float64)
-    maxima_tags = sample_tags(tags, keypoint, x, y, ratio=ratio)
-    bounds = np.searchsorted(keypoint, np.arange(len(heatmaps) + 1)).tolist()
+    bounds = np.searchsorted(maxima.keypoint, np.arange(is_found.shape[1] + 1)).tolist()
     reach = (0.5 * settings.tag_threshold) ** 2
     people, chosen = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
-    for k in np.unique(keypoint).tolist():
-        maxima = slice(bounds[k], bounds[k + 1])
+    for k in np.unique(maxima.keypoint).tolist():
+        part = slice(bounds[k], bounds[k + 1])
         missing = np.flatnonzero(~is_found[:, k])
-        distances = squared_distances(person_tags[missing], maxima_tags[maxima])
-        merit = score[maxima] * (1 - distances / reach)
+        if not len(missing):
+            continue
+        distances = squared_distances(person_tags[missing], maxima.tags[part])
+        merit = maxima.score[part] * (1 - distances / reach)
         best = merit.argmax(axis=1)
         is_alike = merit[np.arange(len(best)), best] > 0
         people.append(missing[is_alike])
         chosen.append(bounds[k] + best[is_alike])
-    best = np.concatenate(chosen)
-    tops = subcell_tops(heatmaps, keypoint[best], x[best], y[best])
-    return np.concatenate(people), keypoint[best], np.column_stack([tops, score[best]])
+    return np.concatenate(people), np.concatenate(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +17,10 @@ Mask = npt.NDArray[np.bool_]
 
 #: Logarithms are taken of at least this share of a peak's height, so that noise around zero stays harmless.
 LOG_FLOOR = 1e-3
+
+
+#: Steps (dy, dx) to a cell's nearest neighbours; after these, about one cell per peak is left.
+NEAREST = ((0, -1), (0, 1), (-1, 0), (1, 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,23 +66,19 @@ def find_peaks(heatmaps: Array, *, threshold: float, window: int, limit: int) ->
     _, h, w = heatmaps.shape
     flat = heatmaps.reshape(-1)
     # "Not at most" rather than "more", so that NaN counts as a candidate and is seen by the check.
-    cells = np.flatnonzero(~(flat <= threshold))
-    if not np.isfinite(flat[cells]).all():
+    found = np.flatnonzero(~(flat <= threshold))
+    if not np.isfinite(flat[found]).all():
         raise ShapeError("heatmaps", "finite numbers", "NaN or infinity")
-    near = [(0, -1), (0, 1), (-1, 0), (1, 0)]  # these four leave about one cell per peak
-    for dy, dx in near:
-        cells = cells[_is_higher(flat, cells, dy=dy, dx=dx, size=(h, w))]
     reach = range(-(window // 2), window // 2 + 1)
-    for dy, dx in ((dy, dx) for dy in reach for dx in reach):
-        if (dy, dx) != (0, 0) and (dy, dx) not in near:
-            cells = cells[_is_higher(flat, cells, dy=dy, dx=dx, size=(h, w))]
-    score = flat[cells]
-    keypoint = cells // (h * w)
-    order = np.lexsort((-score, keypoint))
+    others = [(dy, dx) for dy in reach for dx in reach if (dy, dx) != (0, 0) and (dy, dx) not in NEAREST]
+    found = _not_beaten(flat, found, (*NEAREST, *others), size=(h, w))
+    keypoint = found // (h * w)
+    order = np.lexsort((-flat[found], keypoint))
     first = np.searchsorted(keypoint, keypoint)  # cells rise, so keypoints do
-    order = order[np.arange(len(order)) - first < limit]
-    cells = _plateau_middles(flat, cells[order], size=(h, w))
-    return Peaks(keypoint[order], cells % w, cells // w % h, score[order])
+    found = found[order[np.arange(len(order)) - first < limit]]
+    keypoint, score = found // (h * w), flat[found]
+    found = _plateau_middles(flat, found, size=(h, w))
+    return Peaks(keypoint, found % w, found // w % h, score)
 
 
 def find_local_maxima(
@@ -126,16 +127,28 @@ def subcell_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> 
     [[4.3, 0.0]]
     """
     _, h, w = heatmaps.shape
-    floor = np.maximum(LOG_FLOOR * heatmaps[keypoint, y, x], np.finfo(np.float32).tiny)
+    return tops_among(lambda column, row: heatmaps[keypoint, row, column], x, y, size=(h, w))
+
+
+def tops_among(
+    read: Callable[[Indices, Indices], Array], x: Indices, y: Indices, *, size: tuple[int, int]
+) -> Array:
+    """Do what `subcell_tops` does, on cells wherever they are kept.
+
+    Args:
+        read: from column and row `[C]`, at most two cells away, to the height of each peak's map there.
+        x: `[C]` column per peak.
+        y: `[C]` row per peak.
+        size: (h, w) of the maps.
+    """
+    h, w = size
+    floor = np.maximum(LOG_FLOOR * read(x, y), np.finfo(np.float32).tiny)
     tops = np.stack([x, y], axis=1).astype(np.float64)
-    for axis, (size, peak) in enumerate(((w, x), (h, y))):
-        if size < 3:
+    for axis, (length, peak) in enumerate(((w, x), (h, y))):
+        if length < 3:
             continue
-        middle = np.clip(peak, 1, size - 2)
-        samples = [
-            heatmaps[keypoint, y, middle + step] if axis == 0 else heatmaps[keypoint, middle + step, x]
-            for step in (-1, 0, 1)
-        ]
+        middle = np.clip(peak, 1, length - 2)
+        samples = [read(middle + step, y) if axis == 0 else read(x, middle + step) for step in (-1, 0, 1)]
         before, centre, after = (np.log(np.maximum(sample, floor).astype(np.float64)) for sample in samples)
         offset, has_top = _parabola_top(before, centre, after)
         tops[:, axis] = np.where(has_top, np.clip(middle + offset, peak - 0.5, peak + 0.5), peak)
@@ -166,17 +179,23 @@ def _parabola_top(before: Array, centre: Array, after: Array) -> tuple[Array, Ma
     return 0.5 * (before - after) / np.where(has_top, bend, 1.0), np.asarray(has_top)
 
 
-def _is_higher(
-    flat: Array, cells: Indices, *, dy: int, dx: int, size: tuple[int, int]
-) -> npt.NDArray[np.bool_]:
-    """Which cells are higher than their neighbour; among equals, the first in reading order is."""
+def _not_beaten(
+    flat: Array, cells: Indices, steps: Sequence[tuple[int, int]], *, size: tuple[int, int]
+) -> Indices:
+    """Cells higher than each neighbour one step (dy, dx) away; of equals the first in reading order."""
     h, w = size
-    row, column = cells // w % h + dy, cells % w + dx
-    is_outside = (row < 0) | (row >= h) | (column < 0) | (column >= w)
-    neighbours = flat.take(cells + dy * w + dx, mode="clip")
-    is_earlier = (dy, dx) < (0, 0)
-    beaten = flat[cells] > neighbours if is_earlier else flat[cells] >= neighbours
-    return np.asarray(beaten | is_outside)
+    row, column, height = cells // w % h, cells % w, flat[cells]
+    for dy, dx in steps:
+        neighbours = flat.take(cells + (dy * w + dx), mode="clip")
+        is_earlier = (dy, dx) < (0, 0)
+        is_kept = height > neighbours if is_earlier else height >= neighbours
+        # The neighbour of a cell at the border is none.
+        if dy:
+            is_kept |= row < -dy if dy < 0 else row >= h - dy
+        if dx:
+            is_kept |= column < -dx if dx < 0 else column >= w - dx
+        cells, row, column, height = cells[is_kept], row[is_kept], column[is_kept], height[is_kept]
+    return cells
 
 
 def _plateau_middles(flat: Array, cells: Indices, *, size: tuple[int, int]) -> Indices:

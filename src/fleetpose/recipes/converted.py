@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
-from fleetpose.codecs.description import InputDescription, ModelCard, ModelDescription
+from fleetpose.codecs.description import MAX_SIDE, InputDescription, ModelCard, ModelDescription
 from fleetpose.codecs.efficientpose import EfficientPoseCodec
 from fleetpose.codecs.fields import FieldKind
 from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_ORDER, PartAffinityCodec
@@ -120,6 +120,8 @@ def describe_converted(
             multiple=network.size_multiple,
             mean=OPENPOSE_MEAN if is_openpose else IMAGE_MEAN,
             std=OPENPOSE_STD if is_openpose else IMAGE_STD,
+            # EfficientPose's authors bring the longer side to the network's size.
+            max_side=max(network.input_size) if isinstance(network, EfficientPose) else MAX_SIDE,
         ),
         card=ModelCard(
             licence="unknown",

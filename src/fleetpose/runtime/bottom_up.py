@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fleetpose.codecs.aggregate import AggregationSettings, decode_passes
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
+from fleetpose.codecs.description import MAX_SIDE
 from fleetpose.errors import ConfigError
 from fleetpose.geometry import (
     Image,
@@ -171,7 +172,15 @@ class BottomUp:
         multiple = self.description.input.multiple
         if len(aggregation.scales) > 1:
             multiple = aggregation.canvas_multiple(multiple)
-        return fit_canvas(image_size, short_side=max(1, round(self._short_side * scale)), multiple=multiple)
+        given = self.description.input
+        # Whoever asks for a longer short side asks for more pixels along the other one too.
+        longest = round(given.max_side * scale * self._short_side / given.short_side)
+        return fit_canvas(
+            image_size,
+            short_side=max(1, round(self._short_side * scale)),
+            multiple=multiple,
+            max_side=max(multiple, min(longest, max(MAX_SIDE, given.max_side))),
+        )
 
     def _canvas_side(self) -> int:
         """Side of a square canvas that the network takes, about as large as pictures are brought to."""

@@ -56,7 +56,7 @@ class OpenVinoSession:
             raise ConfigError("precision bf16 needs a processor with bfloat16 arithmetic; use precision f32")
         model = _read(core, Path(path))
         self.description = _describe(model, Path(path))
-        self._outputs = [field.name for field in self.description.fields]
+        self._outputs = list(self.description.outputs)
         found = [output.get_any_name() for output in model.outputs]
         if sorted(found) != sorted(self._outputs):
             raise CheckpointError(

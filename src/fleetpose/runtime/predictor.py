@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.codecs import associative_embedding, efficientpose, part_affinity, top_down
+from fleetpose.codecs import associative_embedding, candidates, efficientpose, part_affinity, top_down
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, UnknownNameError
@@ -51,6 +51,7 @@ Picture: TypeAlias = str | Path | npt.NDArray[np.uint8] | PilImage
 #: What builds the codec that a bottom-up model asks for, by the name that its file gives.
 CODECS: Mapping[str, Callable[[ModelDescription], Codec]] = {
     associative_embedding.CODEC_TYPE: associative_embedding.AssociativeEmbeddingCodec.from_description,
+    candidates.CODEC_TYPE: candidates.CandidateCodec.from_description,
     part_affinity.CODEC_TYPE: part_affinity.PartAffinityCodec.from_description,
     efficientpose.CODEC_TYPE: efficientpose.EfficientPoseCodec.from_description,
 }

@@ -55,7 +55,7 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = _open(Path(path), options)
         self.description = _describe(self._session, Path(path))
-        self._outputs = [field.name for field in self.description.fields]
+        self._outputs = list(self.description.outputs)
         found = [output.name for output in self._session.get_outputs()]
         if found != self._outputs:
             raise CheckpointError(
