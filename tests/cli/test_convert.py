@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fleetpose.models import build
+from fleetpose.models.efficientnet import VARIANTS, EfficientNet
 from fleetpose.train.checkpoint import load_checkpoint
 
 # Our names of the parts of Lightweight OpenPose's smallest network, and the author's.
@@ -150,3 +151,77 @@ def test_a_missing_file_is_named(fleetpose_here):
 
     assert code == 2
     assert "nowhere.pth: cannot be read" in err
+
+
+@pytest.fixture
+def classifier_file(tmp_path):
+    """Path of a classifier's checkpoint in the layout of lukemelas, and the classifier."""
+    classifier = EfficientNet(config=VARIANTS["efficientnet-bm4"], num_classes=2)
+    layers = {
+        "expand.conv": "_expand_conv",
+        "expand.norm": "_bn0",
+        "depthwise.conv": "_depthwise_conv",
+        "depthwise.norm": "_bn1",
+        "squeeze_excite.reduce": "_se_reduce",
+        "squeeze_excite.restore": "_se_expand",
+        "project.conv": "_project_conv",
+        "project.norm": "_bn2",
+    }
+    tops = {
+        "backbone.stem.conv": "_conv_stem",
+        "backbone.stem.norm": "_bn0",
+        "head.conv": "_conv_head",
+        "head.norm": "_bn1",
+        "classifier": "_fc",
+    }
+    state = {}
+    for key, value in classifier.state_dict().items():
+        layer, _, entry = key.rpartition(".")
+        if layer in tops:
+            state[f"{tops[layer]}.{entry}"] = value
+        else:
+            _, _, block, *part = layer.split(".")
+            state[f"_blocks.{block}.{layers['.'.join(part)]}.{entry}"] = value
+    torch.save(state, tmp_path / "classifier.pth")
+    return tmp_path / "classifier.pth", classifier
+
+
+def test_a_networks_backbone_takes_a_classifiers_weights(fleetpose_here, tmp_path, classifier_file):
+    path, classifier = classifier_file
+
+    code, out, err = fleetpose_here(
+        "convert", path, "--as", "efficienthrnet-hm4", "--backbone", "efficientnet-bm4"
+    )
+
+    weights = load_checkpoint(tmp_path / "efficienthrnet-hm4.pt")["ema"]
+    assert (code, err) == (0, "")
+    assert "all but the weights of efficientnet-bm4 are new" in out
+    assert weights.keys() == build("efficienthrnet-hm4").state_dict().keys()
+    for key in ("stem.conv.weight", "blocks.5.squeeze_excite.reduce.bias", "blocks.9.project.norm.weight"):
+        assert torch.equal(weights[f"trunk.backbone.{key}"], classifier.backbone.state_dict()[key])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--as", "efficienthrnet-hm3", "--backbone", "efficientnet-bm4"), "cannot begin with the weights"),
+        (("--as", "litepose-xs", "--backbone", "efficientnet-bm4"), "built on something else"),
+        (("--as", "efficienthrnet-hm4", "--backbone", "efficientnet-b0"), "is no classifier efficientnet-b0"),
+        (("--as", "efficienthrnet-hm4", "--backbone", "efficientnet-b9"), "did you mean"),
+        (
+            (
+                "--as",
+                "efficientnet-bm4",
+            ),
+            "--as efficienthrnet-h0 --backbone efficientnet-b0",
+        ),
+    ],
+)
+def test_a_classifier_that_does_not_fit_is_answered_in_one_line(
+    fleetpose_here, classifier_file, options, message
+):
+    code, out, err = fleetpose_here("convert", classifier_file[0], *options)
+
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1

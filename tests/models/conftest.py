@@ -103,14 +103,22 @@ def drawn_network() -> DrawnNetwork:
 
     @cache
     def drawn(name: str) -> PoseNetwork:
-        network = build(name)
-        shapes = {key: value.shape for key, value in network.state_dict().items()}
         # Large enough that LitePose's ReLU6 caps a tenth of its values, small enough that gates stay open.
-        scale = 0.8 if name.startswith("litepose") else 0.5
-        network.load_state_dict(drawn_state(shapes, scale))
-        return network.eval()
+        return with_drawn_weights(build(name), 0.8 if name.startswith("litepose") else 0.5)
 
     return drawn
+
+
+def with_drawn_weights(network: PoseNetwork, scale: float) -> PoseNetwork:
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    network.load_state_dict(drawn_state(shapes, scale))
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def draw_weights():
+    """Function that gives a network drawn weights of a given scale and puts it into evaluation mode."""
+    return with_drawn_weights
 
 
 @pytest.fixture

@@ -79,9 +79,9 @@ def test_the_classifier_gives_one_logit_per_class():
     classifier = efficientnet("efficientnet-bm4", num_classes=7).eval()
 
     with torch.no_grad():
-        logits = classifier(torch.zeros(2, 3, 128, 128))
+        (logits,) = classifier(torch.zeros(2, 3, 128, 128)).values()
 
-    assert logits.shape == (2, 7)
+    assert logits.shape == (2, 7, 1, 1)
     assert classifier.input_size == (128, 128)
 
 

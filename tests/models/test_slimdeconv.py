@@ -12,9 +12,13 @@ from fleetpose.export.onnx_file import export_onnx
 from fleetpose.models import PoseNetwork, build, efficientnet
 from fleetpose.models.checkpoints import load_official
 from fleetpose.models.counting import count, count_as_hrnet_summary
+from fleetpose.models.layers import without_values
+from fleetpose.models.published import is_printed_as
+from fleetpose.models.resnet import ResNetConfig
 from fleetpose.models.slimdeconv import (
     VARIANTS,
     FpgaRules,
+    Skip,
     SlimDeconv,
     SlimDeconvConfig,
     Violation,
@@ -26,7 +30,7 @@ B1 = VARIANTS["slimdeconv-b1"]
 
 
 def outline(config):
-    with torch.device("meta"):
+    with without_values():
         return SlimDeconv(config=config)
 
 
@@ -108,6 +112,25 @@ def test_other_widths_on_resnets_cost_what_table_4_says(depth, width, paper):
     cost = count_as_hrnet_summary(network, (256, 192))
 
     assert cost.operations / GIBI == pytest.approx(paper, abs=0.005)
+
+
+@pytest.mark.parametrize("skip", list(Skip))
+def test_connections_to_the_encoder_cost_what_table_7_says(skip):
+    network = outline(replace(B1, skip=skip))
+
+    assert is_printed_as(count_as_hrnet_summary(network, (256, 192)).operations / GIBI, "0.56")
+
+
+@pytest.mark.parametrize("skip", [Skip.SUM, Skip.CONCAT])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_connections_hand_the_encoders_maps_on(images, draw_weights, skip, stride):
+    encoder = ResNetConfig((1, 1, 1, 1), is_bottleneck=False)
+    network = draw_weights(SlimDeconv(config=SlimDeconvConfig(encoder=encoder, skip=skip)), 0.5)
+    before = network(images)["heatmaps_s4"]
+
+    network.joins[{16: 0, 8: 1}[stride]].mix.norm.bias.data += 1
+
+    assert (network(images)["heatmaps_s4"] - before).abs().mean() > 1e-3
 
 
 def test_other_levels_keep_the_encoders_make():

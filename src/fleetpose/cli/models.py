@@ -82,18 +82,20 @@ def _table(rows: list[dict[str, Any]], *, default: str) -> Table:
 def _say_costs(*, is_json: bool) -> None:
     """Print what every network costs, and which of the papers' figures cannot be had."""
     from fleetpose.cli.output import say, say_json, say_table  # noqa: PLC0415 - help must not wait for it
-    from fleetpose.models.published import cost_rows  # noqa: PLC0415 - same
+    from fleetpose.models.published import cost_rows, why_not  # noqa: PLC0415 - same
 
     rows = cost_rows()
     if is_json:
         say_json([_cost(row) for row in rows])
         return
     say_table(_cost_table(rows))
-    wrong = [figure for row in rows for figure in row.not_reproduced]
-    if wrong:
+    say("-lite and -lite-hardswish: without squeeze-and-excitation, with ReLU6 or hard swish.")
+    unlike = [row for row in rows if row.not_reproduced]
+    if unlike:
         say("Figures of the papers that their own way of counting does not give:")
-    for figure in wrong:
-        say(f"  {figure}")
+    for row in unlike:
+        for figure in row.not_reproduced:
+            say(f"  {figure} ({why_not(row.name)})")
 
 
 def _cost(row: CostRow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ require("torch", extra="train")  # first, so that whoever lacks it reads what to
 
 from fleetpose.models import (  # noqa: E402
     efficienthrnet,
+    efficientnet,
     efficientpose,
     higherhrnet,
     hrnet,
@@ -33,6 +34,11 @@ FAMILIES = (
         variants=tuple(efficienthrnet.VARIANTS),
         build=efficienthrnet.efficienthrnet,
         convert_official_state_dict=efficienthrnet.convert_official_state_dict,
+    ),
+    Family(
+        variants=tuple(efficientnet.VARIANTS),
+        build=efficientnet.efficientnet,
+        convert_official_state_dict=efficientnet.convert_official_state_dict,
     ),
     Family(
         variants=tuple(efficientpose.VARIANTS),

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
-from fleetpose.models import MODELS, efficientnet
+from fleetpose.models import MODELS, build, efficientnet
+from fleetpose.models.efficientnet import EfficientNetBackbone
+from fleetpose.models.layers import without_values
 
 if TYPE_CHECKING:
     from fleetpose.models.contract import PoseNetwork
@@ -97,6 +99,40 @@ def load_classification(source: str | Path | Mapping[str, Tensor], name: str) ->
     except CheckpointError as error:
         raise CheckpointError(f"{where}: is no classifier {name}: {error}") from error
     return classifier.eval()
+
+
+def load_backbone(
+    source: str | Path | Mapping[str, Tensor], name: str, *, classifier: str, num_keypoints: int = 17
+) -> PoseNetwork:
+    """Build the network `name` with new weights, but for its EfficientNet, which gets a classifier's.
+
+    Args:
+        source: the classifier's checkpoint file, or what it holds.
+        name: variant, such as "efficienthrnet-h0".
+        classifier: which EfficientNet `source` holds, such as "efficientnet-b0". Where a network has two
+            EfficientNets, those that fit take its weights.
+        num_keypoints: how many keypoints the network is to predict.
+
+    Raises:
+        UnknownNameError: there is no such variant or classifier.
+        CheckpointError: `source` is no such classifier, or the network has no backbone that it fits.
+    """
+    network = build(name, num_keypoints=num_keypoints)
+    weights = load_classification(source, classifier).backbone
+    backbones = [part for part in network.modules() if isinstance(part, EfficientNetBackbone)]
+    refusals = [_refusal(backbone, weights) for backbone in backbones] or ["it is built on something else"]
+    if all(refusals):
+        raise CheckpointError(f"{name} cannot begin with the weights of {classifier}: {refusals[0]}")
+    return network.eval()
+
+
+def _refusal(backbone: EfficientNetBackbone, weights: EfficientNetBackbone) -> str:
+    """Let `backbone` take the weights → nothing, or why it does not."""
+    try:
+        backbone.take_weights(weights)
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def _named_weights(source: str | Path | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
@@ -218,7 +254,7 @@ def _keypoints_in(state: Mapping[str, Tensor], variant: str) -> int:
 
 def _outline(variant: str, num_keypoints: int) -> PoseNetwork:
     """Build the network without memory for its weights, to look at its names and shapes."""
-    with torch.device("meta"):
+    with without_values():
         return _build_published(variant, num_keypoints)
 
 

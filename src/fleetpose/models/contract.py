@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import nn
 
@@ -25,24 +25,38 @@ class PoseNetwork(nn.Module):
         fields: what each output map means; the output dict has exactly these names, in this order.
         input_size: (H, W) in pixels that the variant was designed for.
         size_multiple: H and W must be multiples of this; whoever prepares the images sees to it.
+        takes_any_size: H and W need not be; each map's size is then rounded up.
     """
 
     size_multiple: ClassVar[int]
+    takes_any_size: ClassVar[bool] = False
     fields: tuple[Field, ...]
     input_size: tuple[int, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(_check_images)
 
     def named(self, *maps: Tensor) -> dict[str, Tensor]:
         """Key `maps`, given in the order of `fields`, by field name."""
         return {field.name: output for field, output in zip(self.fields, maps, strict=True)}
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise a ShapeError unless images of `size` (H, W), in pixels, fit this network.
-
-        `forward` does not ask, so that it stays free of branches; whoever accepts a size from a user does.
-        """
+        """Raise a ShapeError unless images of `size` (H, W), in pixels, fit this network and its strides."""
         if min(size) < 1 or any(length % self.size_multiple for length in size):
             expected = f"(H, W) in positive multiples of {self.size_multiple} pixels"
             raise ShapeError("input size", expected, size)
+
+
+def _check_images(network: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Say what is wrong with the images before some layer deep inside stumbles over them."""
+    assert isinstance(network, PoseNetwork)  # noqa: S101 - ours by construction; tells the type checker
+    multiple = 1 if network.takes_any_size else network.size_multiple
+    for images in inputs[:1]:  # none if they are passed by name
+        shape = tuple(images.shape)
+        if len(shape) != 4 or shape[1] != 3 or any(length % multiple for length in shape[2:]):
+            expected = f"of shape [B, 3, H, W] with H and W in multiples of {multiple} pixels"
+            raise ShapeError("images", expected, list(shape))
 
 
 class Builder(Protocol):

@@ -13,18 +13,26 @@ own. `count` is the plain truth; the other functions repeat what a tool does, so
 
 from __future__ import annotations
 
-import copy
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from fleetpose.models.contract import PoseNetwork
-from fleetpose.models.efficientnet import MBConv
-from fleetpose.models.layers import BilinearUpscale
+from fleetpose.models.efficientnet import DropBlock, MBConv
+from fleetpose.models.layers import BilinearUpscale, ESwish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_SHAPE_KEEPERS = (
+    *(nn.BatchNorm2d, nn.Dropout, DropBlock, nn.Identity),
+    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.ELU, ESwish),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _calls(model: nn.Module, size: tuple[int, int]) -> list[_Call]:
-    """Every use of a layer without parts, in one pass; on the meta device, so that nothing is computed."""
+    """Every use of a layer without parts, in one pass that moves shapes only and computes nothing."""
     if isinstance(model, PoseNetwork):
         model.check_size(size)
     calls: list[_Call] = []
@@ -122,13 +130,62 @@ def _calls(model: nn.Module, size: tuple[int, int]) -> list[_Call]:
     def record(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         calls.append(_Call(layer, inputs[0].shape, output.shape))
 
-    shapes_only = copy.deepcopy(model).to("meta").eval()
-    for layer in shapes_only.modules():
-        if next(layer.children(), None) is None:
-            layer.register_forward_hook(record)
-    with torch.no_grad():
-        shapes_only(torch.empty(1, 3, *size, device="meta"))
+    with ExitStack() as restored, torch.no_grad():
+        for layer in model.modules():
+            if next(layer.children(), None) is None:
+                _pass_shapes_only(layer, restored)
+                restored.callback(layer.register_forward_hook(record).remove)
+        model(torch.empty(1, 3, *size, device="meta"))
     return calls
+
+
+def _pass_shapes_only(layer: nn.Module, restored: ExitStack) -> None:
+    """Let a layer answer with an empty map of the right shape until `restored` closes.
+
+    Layers that need no weights would do so themselves on the meta device, but in milliseconds each.
+    """
+    if isinstance(layer, nn.Conv2d):  # not `forward`, in which a convolution may widen the border first
+        _replace(layer, "_conv_forward", lambda x, *_: x.new_empty(_convolved_shape(layer, x)), restored)
+    elif isinstance(layer, nn.ConvTranspose2d):
+        _replace(layer, "forward", lambda x: x.new_empty(_upsampled_shape(layer, x)), restored)
+    elif isinstance(layer, nn.Linear):
+        _replace(layer, "forward", lambda x: x.new_empty((*x.shape[:-1], layer.out_features)), restored)
+    elif isinstance(layer, _SHAPE_KEEPERS):
+        _replace(layer, "forward", lambda x: x, restored)
+
+
+def _replace(layer: nn.Module, method: str, by: Callable[..., torch.Tensor], restored: ExitStack) -> None:
+    """Hide a method of the class behind an attribute of the object."""
+    layer.__dict__[method] = by
+    restored.callback(layer.__dict__.pop, method)
+
+
+def _convolved_shape(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, ...]:
+    """Sizes of a convolution's output, as in the documentation of `torch.nn.Conv2d`."""
+    rows, columns = (
+        (length + 2 * int(padding) - dilation * (kernel - 1) - 1) // stride + 1
+        for length, padding, dilation, kernel, stride in zip(
+            x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+        )
+    )
+    return x.shape[0], layer.out_channels, rows, columns
+
+
+def _upsampled_shape(layer: nn.ConvTranspose2d, x: torch.Tensor) -> tuple[int, ...]:
+    """Sizes of a transposed convolution's output, as in the documentation of `torch.nn.ConvTranspose2d`."""
+    rows, columns = (
+        (length - 1) * stride - 2 * int(padding) + dilation * (kernel - 1) + extra + 1
+        for length, stride, padding, dilation, kernel, extra in zip(
+            x.shape[2:],
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.kernel_size,
+            layer.output_padding,
+            strict=True,
+        )
+    )
+    return x.shape[0], layer.out_channels, rows, columns
 
 
 def _multiply_adds(call: _Call) -> int:

@@ -12,24 +12,35 @@ does, because the paper's figures come from it:
 
 We train the backbone with the rest; the released training loop freezes it.
 
+`compound_scaling` also goes up, to H7 on EfficientNet-B7, and gives sizes between and networks on any other
+backbone. A lite make has a backbone without squeeze-and-excitation and with ReLU6 (its name ends in -lite) or
+hard swish (-lite-hardswish).
+
 Parameters and multiply-adds (transposed convolution counted at its input positions) for 17 keypoints at the
 input size; AP on COCO test-dev, single scale, as the paper prints it. The paper's own counts are higher
 because its tool counts every inverted bottleneck's parameters twice and transposed convolutions fourfold.
 
-| variant            | input | params     | MACs    | AP   |
-|--------------------|-------|------------|---------|------|
-| efficienthrnet-h0  | 512   | 19,725,359 | 23.96 G | 64.0 |
-| efficienthrnet-hm1 | 480   | 13,004,446 | 13.13 G | 59.1 |
-| efficienthrnet-hm2 | 448   |  8,263,495 |  7.03 G | 52.8 |
-| efficienthrnet-hm3 | 416   |  5,360,390 |  3.76 G | 44.5 |
-| efficienthrnet-hm4 | 384   |  2,764,706 |  1.81 G | 35.5 |
+| variant            | input | params      | MACs    | AP   |
+|--------------------|-------|-------------|---------|------|
+| efficienthrnet-h0  | 512   |  19,725,359 | 23.96 G | 64.0 |
+| efficienthrnet-hm1 | 480   |  13,004,446 | 13.13 G | 59.1 |
+| efficienthrnet-hm2 | 448   |   8,263,495 |  7.03 G | 52.8 |
+| efficienthrnet-hm3 | 416   |   5,360,390 |  3.76 G | 44.5 |
+| efficienthrnet-hm4 | 384   |   2,764,706 |  1.81 G | 35.5 |
+| efficienthrnet-h1  | 544   |  32,381,664 | 45.44 G |      |
+| efficienthrnet-h2  | 576   |  50,072,460 | 83.93 G |      |
+| efficienthrnet-h3  | 608   |  79,617,314 | 154.4 G |      |
+| efficienthrnet-h4  | 640   | 130,078,772 | 286.4 G |      |
+| efficienthrnet-h5  | 672   | 210,116,131 | 515.0 G |      |
+| efficienthrnet-h6  | 704   | 335,075,416 | 928.8 G |      |
+| efficienthrnet-h7  | 736   | 540,332,142 |  1663 G |      |
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
@@ -69,27 +80,38 @@ class EfficientHRNetConfig:
     modules: tuple[int, int, int]  # high-resolution modules with two, three and four branches
 
 
-def compound_scaling(phi: int) -> EfficientHRNetConfig:
-    """Scale the baseline H0 by `phi`, from -4 (smallest) to 7: Sect. 3.2 and Table 1.
+def compound_scaling(phi: float, *, backbone: EfficientNetConfig | None = None) -> EfficientHRNetConfig:
+    """Scale the baseline H0 by `phi`: Sect. 3.2 and Table 1.
+
+    Args:
+        phi: whole numbers from -4 to 0 are the paper's; others may be fractions, for a network between two.
+        backbone: any EfficientNet, such as `VARIANTS["efficientnet-b0"].as_lite()` of
+            `fleetpose.models.efficientnet`; None for the one that `phi` gives, from -4 to 7.
 
     >>> compound_scaling(-1).widths, compound_scaling(-1).modules
     ((26, 52, 103, 206), (1, 3, 3))
+    >>> compound_scaling(1.5).widths, compound_scaling(1.5).input_size
+    ((45, 89, 178, 356), (576, 576))
 
     Raises:
-        ConfigError: no EfficientNet is defined for `phi`.
+        ConfigError: no EfficientNet is defined for `phi` and none is given, or no pixel would be left.
     """
-    backbone = f"efficientnet-b{phi}" if phi >= 0 else f"efficientnet-bm{-phi}"
-    if backbone not in efficientnet.VARIANTS:
-        raise ConfigError(f"phi must be a whole number from -4 to 7, but got {phi}")
-    resolution = 512 + 32 * phi  # Eq. 6
+    resolution = 32 * _rounded(16 + phi)  # Eq. 6, in the network's multiples
+    if resolution < 32:
+        raise ConfigError(f"phi must be above -16, so that the input is not empty, but got {phi}")
     first, second, third, fourth = (math.ceil(32 * 2**n * _WIDTH_SCALE**phi) for n in range(4))
     return EfficientHRNetConfig(
         input_size=(resolution, resolution),
-        backbone=efficientnet.VARIANTS[backbone],
+        backbone=efficientnet.compound_scaling(phi) if backbone is None else backbone,
         widths=(first, second, third, fourth),
         # Three-branch modules are the first to go; when one is left, four-branch modules follow.
-        modules=(1, max(1, 4 + phi), max(1, 3 + min(0, phi + 3))),
+        modules=(1, max(1, _rounded(4 + phi)), max(1, 3 + min(0, _rounded(3 + phi)))),
     )
+
+
+def _rounded(value: float) -> int:
+    """Round halves up."""
+    return math.floor(value + 0.5)
 
 
 class _Stage(nn.Module):
@@ -177,12 +199,18 @@ class EfficientHRNet(PoseNetwork):
         return self.named(*self.head(finest))
 
 
-VARIANTS = {
+_FULL = {
     "efficienthrnet-h0": compound_scaling(0),
     "efficienthrnet-hm1": compound_scaling(-1),
     "efficienthrnet-hm2": compound_scaling(-2),
     "efficienthrnet-hm3": compound_scaling(-3),
     "efficienthrnet-hm4": compound_scaling(-4),
+    **{f"efficienthrnet-h{phi}": compound_scaling(phi) for phi in range(1, efficientnet.LARGEST + 1)},
+}
+VARIANTS = _FULL | {
+    f"{name}{ending}": replace(config, backbone=config.backbone.as_lite(activation))
+    for ending, activation in efficientnet.LITE_ENDINGS.items()
+    for name, config in _FULL.items()
 }
 
 

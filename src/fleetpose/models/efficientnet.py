@@ -5,7 +5,8 @@ github.com/TeCSAR-UNCC/EfficientHRNet at 802cc95, and B0 to B7 against the publi
 
 Two things follow EfficientHRNet's code rather than EfficientNet's: batch normalisation keeps its usual
 epsilon and momentum (1e-5, 0.1), and whole blocks are dropped with one probability at every depth.
-`EfficientNetConfig.as_lite` leaves out what integer hardware does badly: squeeze-and-excitation and swish.
+`EfficientNetConfig.as_lite` leaves out what integer hardware does badly: squeeze-and-excitation, and swish,
+for which it takes ReLU6 (a name's ending -lite) or hard swish (-lite-hardswish).
 
 Parameters for 1000 and 100 classes; multiply-adds at the input size. The paper's 1.3 M for B-4 on ImageNet is
 its count for 100 classes.
@@ -30,12 +31,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
-from fleetpose.errors import CheckpointError, UnknownNameError
+from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
+from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.layers import (
     Activation,
     ConvBN,
@@ -221,11 +224,18 @@ def _shift_variances(model: nn.Module, difference: float) -> None:
             layer.running_var += difference
 
 
-class EfficientNet(nn.Module):
-    """The classifier: backbone, 1 x 1 convolution to 1280 (scaled), average, linear layer."""
+class EfficientNet(PoseNetwork):
+    """The classifier: backbone, 1 x 1 convolution to 1280 (scaled), average, linear layer.
+
+    It has no keypoints. Its scores are a map of one cell, which covers the whole image.
+    """
+
+    size_multiple: ClassVar[int] = 1
+    takes_any_size: ClassVar[bool] = True
 
     def __init__(self, *, config: EfficientNetConfig, num_classes: int = 1000) -> None:
         super().__init__()
+        self.fields = (Field(FieldKind.CLASSES, num_classes, stride=config.resolution),)
         self.input_size = (config.resolution, config.resolution)
         self.backbone = EfficientNetBackbone(config=config)
         head_channels = config.channels(1280)
@@ -235,16 +245,16 @@ class EfficientNet(nn.Module):
         self.classifier = nn.Linear(head_channels, num_classes)
         init_weights(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]` → logits `[B, num_classes]`."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images `[B, 3, H, W]` of any size → scores of classes before the softmax `[B, classes, 1, 1]`."""
         features = self.head(self.backbone(images)[-1])
-        logits: Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
-        return logits
+        logits = self.classifier(self.dropout(features.mean(dim=(2, 3))))
+        return self.named(logits[:, :, None, None])
 
 
 # B1 to B7 as their authors released them; B-1 to B-4 are Eq. 4 of arXiv:2007.08090, width 1.1**phi and depth
 # 1.2**phi for phi = -1 .. -4, with the resolutions of its Table 2.
-VARIANTS = {
+_FULL = {
     "efficientnet-b0": EfficientNetConfig(),
     "efficientnet-b1": EfficientNetConfig(1.0, 1.1, resolution=240, dropout=0.2),
     "efficientnet-b2": EfficientNetConfig(1.1, 1.2, resolution=260, dropout=0.3),
@@ -258,9 +268,55 @@ VARIANTS = {
     "efficientnet-bm3": EfficientNetConfig(0.751, 0.578, resolution=145),
     "efficientnet-bm4": EfficientNetConfig(0.684, 0.483, resolution=128),
 }
+#: What the name of a lite make ends in, and its activation.
+LITE_ENDINGS = {"-lite": Activation.RELU6, "-lite-hardswish": Activation.HARDSWISH}
+VARIANTS = _FULL | {
+    f"{name}{ending}": config.as_lite(activation)
+    for ending, activation in LITE_ENDINGS.items()
+    for name, config in _FULL.items()
+}
+SMALLEST, LARGEST = -4, 7
 
 
-def efficientnet(variant: str, *, num_classes: int = 1000) -> EfficientNet:
+def compound_scaling(phi: float) -> EfficientNetConfig:
+    """Scale B0 by `phi`, from -4 to 7: a whole number gives B-4 to B7, others what lies between two of them.
+
+    Width and depth grow by factors, so between two networks they are the weighted geometric mean.
+
+    >>> compound_scaling(2) == VARIANTS["efficientnet-b2"]
+    True
+    >>> round(compound_scaling(-0.5).width, 3)  # between 1 and 0.909
+    0.953
+
+    Raises:
+        ConfigError: no EfficientNet is defined for `phi`.
+    """
+    if not SMALLEST <= phi <= LARGEST:
+        raise ConfigError(f"phi must be from {SMALLEST} to {LARGEST}, but got {phi}; beyond, give a backbone")
+    below, share = math.floor(phi), phi % 1
+    lower = VARIANTS[_name(below)]
+    if not share:
+        return lower
+    upper = VARIANTS[_name(below + 1)]
+    return replace(
+        lower,
+        width=lower.width ** (1 - share) * upper.width**share,
+        depth=lower.depth ** (1 - share) * upper.depth**share,
+        resolution=round(lower.resolution * (1 - share) + upper.resolution * share),
+        dropout=lower.dropout * (1 - share) + upper.dropout * share,
+    )
+
+
+def _name(phi: int) -> str:
+    return f"efficientnet-b{phi}" if phi >= 0 else f"efficientnet-bm{-phi}"
+
+
+def efficientnet(
+    variant: str,
+    *,
+    num_keypoints: int = 0,  # noqa: ARG001 - a classifier has none, but all families are built alike
+    num_classes: int = 1000,
+) -> EfficientNet:
     """Build one of `VARIANTS` as a classifier, with new weights.
 
     >>> sum(p.numel() for p in efficientnet("efficientnet-b0").parameters())
@@ -345,3 +401,15 @@ def _torchvision_names(config: EfficientNetConfig) -> Iterator[tuple[str, str]]:
     yield rf"features\.{head}\.0\.", "head.conv."
     yield rf"features\.{head}\.1\.", "head.norm."
     yield r"classifier\.1\.", "classifier."
+
+
+def convert_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Refuse, because the names alone do not tell for which padding the weights are; `from_published` asks.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError(
+        f"these {len(state)} entries are of no pose network; to begin a network with a classifier's weights, "
+        "name that network, such as --as efficienthrnet-h0 --backbone efficientnet-b0"
+    )

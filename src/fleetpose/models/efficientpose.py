@@ -120,6 +120,7 @@ class EfficientPose(PoseNetwork):
     """Features at two resolutions, a pass for limbs, passes for keypoints, upscaled heatmaps."""
 
     size_multiple: ClassVar[int] = _STRIDE
+    takes_any_size: ClassVar[bool] = True
 
     def __init__(self, *, config: EfficientPoseConfig, num_keypoints: int = 16) -> None:
         super().__init__()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Activation(str, Enum):
@@ -336,3 +336,31 @@ def init_predictors(*layers: nn.Conv2d) -> None:
     """
     for layer in layers:
         nn.init.normal_(layer.weight, std=0.01)
+
+
+_DRAWING = {Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_}
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Skip the filling of tensors, which takes longest on a device that keeps no values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        return args[0] if func in _DRAWING else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Build networks for their names and shapes only: their weights take neither memory nor time.
+
+    >>> with without_values():
+    ...     conv2d(3, 8).weight.device
+    device(type='meta')
+    """
+    with torch.device("meta"), _NothingDrawn():
+        yield

@@ -138,6 +138,7 @@ class LightweightOpenPose(PoseNetwork):
     """
 
     size_multiple: ClassVar[int] = _STRIDE
+    takes_any_size: ClassVar[bool] = True
 
     def __init__(self, *, refinements: int = 1, num_keypoints: int = 18, num_limbs: int = 19) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """What the papers say that their networks cost, beside what they cost, and by which way of counting.
 
 Printed figures are kept as the papers print them. Some papers round and some cut digits off; a figure counts
-as reproduced if either gives what is printed.
+as reproduced if either gives what is printed. `WHY_NOT` says of the others what is known about them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
-
-import torch
 
 from fleetpose.errors import UnknownNameError
 from fleetpose.models import MODELS, build
@@ -22,6 +20,7 @@ from fleetpose.models.counting import (
     count_as_ptflops,
     count_as_tensorflow,
 )
+from fleetpose.models.layers import without_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +131,48 @@ PUBLISHED = {
     "slimdeconv-b4": Published("", "1.40", _BINARY),
     "slimdeconv-b5": Published("", "2.17", _BINARY),
     "slimdeconv-b6": Published("", "3.07", _BINARY),
+    "slimdeconv-r18": Published("", "1.76", _BINARY),
+    "slimdeconv-r34": Published("", "3.45", _BINARY),
+    "slimdeconv-r50": Published("", "3.98", _BINARY),
+    "slimdeconv-fpga": Published("", "0.46", _BINARY),
+    # arXiv:2007.08090, Table 2, for ImageNet; arXiv:1905.11946, Table 2, from B1 on.
+    "efficientnet-b0": Published("5.3", "0.4", Convention.PLAIN),
+    "efficientnet-bm1": Published("4.5", "0.3", Convention.PLAIN),
+    "efficientnet-bm2": Published("3.4", "0.2", Convention.PLAIN),
+    "efficientnet-bm3": Published("2.8", "0.1", Convention.PLAIN),
+    "efficientnet-bm4": Published("1.3", "0.05", Convention.PLAIN),
+    "efficientnet-b1": Published("7.8", "0.70", Convention.PLAIN),
+    "efficientnet-b2": Published("9.2", "1.0", Convention.PLAIN),
+    "efficientnet-b3": Published("12", "1.8", Convention.PLAIN),
+    "efficientnet-b4": Published("19", "4.2", Convention.PLAIN),
+    "efficientnet-b5": Published("30", "9.9", Convention.PLAIN),
+    "efficientnet-b6": Published("43", "19", Convention.PLAIN),
+    "efficientnet-b7": Published("66", "37", Convention.PLAIN),
+}
+
+#: Why no way of counting gives a figure of a paper, by the start of the network's name.
+WHY_NOT = {
+    "higherhrnet-w24": "LitePose's code builds a larger W24 than its Table 1 says; the operations agree",
+    "higherhrnet-c4": "9.15 by the tool, which the paper rounds up",
+    "efficienthrnet-h0-seg": "the thesis's rows imply two heads, one six times the other's cost per cell",
+    "efficientpose": "TensorFlow's profiler also counts element-wise work, about a hundredth",
+    "efficientnet-bm2": "0.148, which the paper rounds up",
+    "efficientnet-bm4": "the paper prints the parameters for 100 classes, 1.27 M, twice",
+    "efficientnet-b2": "as released it has 9.11 M; TensorFlow rounds maps of odd size up",
+    "efficientnet": "TensorFlow rounds maps of odd size up, where EfficientHRNet's padding rounds down",
+    "slimdeconv-fpga": "the paper gives rules, not layers, so this network is our reading of them",
+}
+
+
+def why_not(name: str) -> str:
+    """What is known about the figures of `name` that cannot be reproduced; empty if nothing is."""
+    return next((why for start, why in WHY_NOT.items() if name.startswith(start)), "")
+
+
+#: For what the reference counts are, where a paper has none of its own.
+_KEYPOINTS = {
+    "litepose-supernet": 14,
+    **{f"lightweight-openpose-r{refinements}": 18 for refinements in (0, 2, 3)},
 }
 
 
@@ -157,8 +198,8 @@ def cost_row(name: str) -> CostRow:
     if name not in MODELS:
         raise UnknownNameError("model", name, MODELS)
     published = PUBLISHED.get(name)
-    num_keypoints = 17 if published is None else published.num_keypoints
-    with torch.device("meta"):
+    num_keypoints = _KEYPOINTS.get(name, 17) if published is None else published.num_keypoints
+    with without_values():
         network = build(name, num_keypoints=num_keypoints)
     size = network.input_size
     return CostRow(
@@ -172,5 +213,5 @@ def cost_row(name: str) -> CostRow:
 
 
 def cost_rows() -> list[CostRow]:
-    """Count every network; it takes about a second for each."""
+    """Count every network."""
     return [cost_row(name) for name in MODELS]

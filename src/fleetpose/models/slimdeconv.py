@@ -6,6 +6,10 @@ figures of Tables III to VI: all seven stages of the encoder without its last 1 
 after them, transposed convolutions of 32, 32 and 32 channels, 1 x 1 to heatmaps at 1/4. What counts do not
 tell, and we chose: the head is normalised and has the encoder's activation.
 
+Table VII's connections from encoder to decoder are `SlimDeconvConfig.skip`. By sum or concatenation they cost
+0.56 GFLOPs there, as without them. Here they do, too (0.566 and 0.567): after each transposed convolution but
+the last, a 1 x 1 convolution brings the encoder's map, or both maps in one, to the decoder's width.
+
 The paper describes the network for FPGAs by rules only (Figs. 2 and 3), so `slimdeconv-fpga` is our reading
 of them: the paper's B1 with ReLU and without squeeze-and-excitation, and with lower expansion in its wide
 stages, so that no convolution exceeds the channels allowed. `check_fpga_rules` tells which layers of any
@@ -29,13 +33,15 @@ of 1024**3 (`count_as_hrnet_summary`).
 | slimdeconv-r50  | ResNet-50 | 24,590,129 | 4.071 G | 3.98   | 71.2 |
 | slimdeconv-fpga | B1, ours  |  2,640,097 | 0.421 G | 0.46   | 66.7 |
 
-By that tool ours for FPGAs costs 0.44. Table IV prints the AP of B3 to B5 as 7.11, 7.13 and 7.18. Its ResNets
-have no head.
+`slimdeconv-b0-lite` to `-b6-lite` have encoders without squeeze-and-excitation and with ReLU6, those that end
+in -lite-hardswish with hard swish. By the paper's tool ours for FPGAs costs 0.44. Table IV prints the AP of
+B3 to B5 as 7.11, 7.13 and 7.18. Its ResNets have no head.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -64,6 +70,14 @@ if TYPE_CHECKING:
 _STAGES_TO_SIXTEENTH = 5  # of an EfficientNet
 
 
+class Skip(str, Enum):
+    """How maps of the encoder join those of the decoder (Table VII)."""
+
+    NONE = "none"
+    SUM = "sum"
+    CONCAT = "concat"
+
+
 @dataclass(frozen=True, slots=True)
 class SlimDeconvConfig:
     """One row of Tables III to VI."""
@@ -72,6 +86,7 @@ class SlimDeconvConfig:
     head: int | None = 40  # channels between encoder and transposed convolutions; None: no such layer
     deconv: tuple[int, ...] = (32, 32, 32)  # output channels of each transposed convolution
     input_size: tuple[int, int] = (256, 192)  # (H, W), in pixels
+    skip: Skip = Skip.NONE
 
     def __post_init__(self) -> None:
         if not self.deconv or min(self.deconv) < 1 or (self.head is not None and self.head < 1):
@@ -93,6 +108,24 @@ class SlimDeconvConfig:
         last = _STAGES_TO_SIXTEENTH if levels == 2 else None
         encoder = replace(self.encoder, stages=self.encoder.stages[:last])
         return replace(self, encoder=encoder, deconv=(self.deconv[0],) * levels)
+
+
+class _Join(nn.Module):
+    """Join the decoder's map with the encoder's of the same size, by a convolution to the decoder's width."""
+
+    def __init__(self, decoded: int, encoded: int, *, skip: Skip) -> None:
+        super().__init__()
+        self.is_sum = skip is Skip.SUM
+        self.mix = ConvBN(
+            conv2d(encoded if self.is_sum else decoded + encoded, decoded),
+            Activation.NONE if self.is_sum else Activation.RELU,
+        )
+
+    def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
+        if self.is_sum:
+            return decoded + self.mix(encoded)
+        out: Tensor = self.mix(torch.cat([decoded, encoded], dim=1))
+        return out
 
 
 class SlimDeconv(PoseNetwork):
@@ -121,6 +154,11 @@ class SlimDeconv(PoseNetwork):
                 for before, after in zip(widths, config.deconv, strict=False)
             )
         )
+        joined = () if config.skip is Skip.NONE else config.deconv[:-1]
+        self.joins = nn.ModuleList(
+            _Join(width, tap.channels, skip=config.skip)
+            for width, tap in zip(joined, self.encoder.taps[-2::-1], strict=False)
+        )
         self.predict = conv2d(widths[-1], num_keypoints, bias=True)
         stride = last.stride // 2 ** len(config.deconv)
         self.fields = (Field(FieldKind.HEATMAPS, num_keypoints, stride=stride),)
@@ -133,8 +171,13 @@ class SlimDeconv(PoseNetwork):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images `[B, 3, H, W]` → heatmaps `[B, K, H/4, W/4]`."""
-        features = self.encoder(images)[-1]
-        return self.named(self.predict(self.upsample(self.head(features))))
+        *skipped, features = self.encoder(images)
+        x = self.head(features)
+        for index, double in enumerate(self.upsample):
+            x = double(x)
+            if index < len(self.joins):
+                x = self.joins[index](x, skipped[-1 - index])
+        return self.named(self.predict(x))
 
 
 def _efficientnet(name: str) -> SlimDeconvConfig:
@@ -156,7 +199,11 @@ def _for_fpga() -> SlimDeconvConfig:
 
 
 VARIANTS = {
-    **{f"slimdeconv-b{number}": _efficientnet(f"b{number}") for number in range(7)},
+    **{
+        f"slimdeconv-b{number}{ending}": _efficientnet(f"b{number}{ending}")
+        for ending in ("", *efficientnet.LITE_ENDINGS)
+        for number in range(7)
+    },
     **{f"slimdeconv-r{depth}": _resnet(str(depth)) for depth in (18, 34, 50)},
     "slimdeconv-fpga": _for_fpga(),
 }

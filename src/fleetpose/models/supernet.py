@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import torch
 from torch.func import functional_call
 
 from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.models import litepose
-from fleetpose.models.layers import round_channels
+from fleetpose.models.layers import round_channels, without_values
 from fleetpose.models.litepose import LitePose, LitePoseConfig
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class LitePoseSupernet(LitePose):
 @lru_cache(maxsize=8)
 def _outline(config: LitePoseConfig, num_keypoints: int) -> LitePose:
     """Build a network without memory for its weights."""
-    with torch.device("meta"):
+    with without_values():
         return LitePose(config=config, num_keypoints=num_keypoints)
 
 
