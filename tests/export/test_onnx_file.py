@@ -113,13 +113,13 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(network, description
 
 
 def test_a_file_that_computes_something_else_is_not_written(network, description, tmp_path, monkeypatch):
-    def spoil(model, _):
+    def spoil(model):
         for weights in model.graph.initializer:
             values = onnx.numpy_helper.to_array(weights)
             if values.ndim == 4:
                 weights.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.5), weights.name))
 
-    monkeypatch.setattr(onnx_file, "_halve_weights", spoil)
+    monkeypatch.setattr(onnx_file, "halve_weights", spoil)
 
     with pytest.raises(CheckpointError, match=r"differs from the network by .* was not written"):
         export_onnx(network, description, tmp_path / "tiny.onnx", has_half_weights=True)

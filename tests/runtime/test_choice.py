@@ -97,7 +97,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(dots_model, cache, measured
 
     assert isinstance(open_session(dots_model, threads=1), OpenVinoSession)
     assert len(measured.calls) == 1
-    assert "measured again next time" in caplog.text
+    assert "runtimes will be measured again next time" in caplog.text
 
 
 def test_one_installed_runtime_needs_no_measurement(dots_model, cache, measured, monkeypatch):

@@ -40,7 +40,8 @@ VERBS = (
     ),
     Verb("models", "fleetpose.cli.models", "List the bundled models: size, speed, licence, data, accuracy."),
     Verb("train", "fleetpose.cli.train", "Train a model.", "train"),
-    Verb("export", "fleetpose.cli.export", "Write a trained model as one ONNX file.", "export"),
+    Verb("export", "fleetpose.cli.export", "Write a trained model as files that run, with proof.", "export"),
+    Verb("benchmark", "fleetpose.cli.benchmark", "Measure models and runtimes side by side, step by step."),
     Verb(
         "convert", "fleetpose.cli.convert", "Turn the checkpoint of a network's authors into ours.", "train"
     ),

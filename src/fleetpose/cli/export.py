@@ -1,47 +1,160 @@
-"""`fleetpose export`: write a trained model as one ONNX file."""
+"""`fleetpose export`: write a trained model as one ONNX file, or as a folder of formats with proof."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from fleetpose.cli.exit_codes import EXIT_OK
+from fleetpose.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fleetpose.compress.delivery import Delivery, Proof
+
+#: Harmful layers that are named.
+_NAMED_LAYERS = 10
 
 
 def export(
-    checkpoint: Path,
+    source: Path,
     target: Path,
     *,
+    to: str | None = None,
+    precision: str = "fp32",
+    pictures: Path | None = None,
+    labels: Path | None = None,
+    number: int = 50,
+    max_drop: float = 1.0,
+    calibration: Path | None = None,
     card: Path | None = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     half_weights: Annotated[bool, Parameter(negative="")] = False,
+    with_decode: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Write a trained model as one ONNX file that describes itself and runs without PyTorch.
+    """Write a trained model as one ONNX file, or with --to as a folder that comes with proof.
 
-    The file is run once beside the network; it is not written if the two differ by more than rounding.
+    An ONNX file describes itself and runs without PyTorch. It is run once beside the network and not written
+    if the two differ by more than rounding.
+
+    A folder holds the model in each format, its description, a decoder that needs NumPy only, and a report:
+    how far keypoints move and how much average precision changes on pictures. It is not written if more is
+    lost than --max-drop.
 
     Args:
-        checkpoint: last.pt of a training run.
-        target: file to write, ending in .onnx; its name becomes the model's.
+        source: last.pt of a training run, or a file that `fleetpose convert` wrote; with --to also a bundled
+            model's name or an .onnx file.
+        target: file to write, ending in .onnx, or with --to a new folder; its name becomes the model's.
+        to: formats of the folder, some of onnx,openvino.
+        precision: fp32; fp16, which halves the weights; or int8, which needs --calibration.
+        pictures: folder of pictures for the proof; the demo's picture if left out.
+        labels: COCO annotations of these pictures; without, the people whom the source finds count as true.
+        number: at most so many pictures for the proof, and for the calibration.
+        max_drop: points of average precision that may be lost.
+        calibration: folder of pictures that show an int8 model the range of its maps.
         card: YAML file that says where the weights come from: licence, data, command, commit, hours,
             hardware, metrics.
         overrides: change a setting of the run that matters to prediction, such as --set short_side=192 or
             --set grouping.detection_threshold=0.2; may be given several times.
-        half_weights: store weights as float16, which halves the file.
+        half_weights: store the weights of a single ONNX file as float16, which halves it.
+        with_decode: let a single ONNX file of a bottom-up network find the candidates for keypoints too, so
+            that only they leave it; such a file cannot be run with a flip test.
     """
-    # Imports stand here so that help need not wait for PyTorch.
-    from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card  # noqa: PLC0415
+    if to is None:
+        return _export_file(
+            source,
+            target,
+            card=card,
+            overrides=overrides,
+            half_weights=half_weights,
+            with_decode=with_decode,
+        )
+    # Imports stand here so that help need not wait for the runtime.
+    from fleetpose.compress.delivery import deliver  # noqa: PLC0415
+    from fleetpose.compress.quantise import pictures_in  # noqa: PLC0415
+    from fleetpose.runtime.choice import model_files  # noqa: PLC0415
 
-    difference = export_checkpoint(
-        checkpoint,
-        target,
-        card=UNKNOWN_CARD if card is None else read_card(card),
-        overrides=overrides,
-        has_half_weights=half_weights,
+    targets = [name.strip() for name in to.split(",") if name.strip()]
+    proof = _proof(pictures, labels, number=number, max_drop=max_drop)
+    shown = [] if calibration is None else pictures_in(calibration, limit=number, what="calibration")
+    if source.suffix == ".pt":
+        from fleetpose.recipes.delivering import deliver_checkpoint  # noqa: PLC0415 - needs PyTorch
+        from fleetpose.recipes.shipping import UNKNOWN_CARD, read_card  # noqa: PLC0415 - same
+
+        delivery = deliver_checkpoint(
+            source,
+            target,
+            targets=targets,
+            proof=proof,
+            precision=precision,
+            calibration=shown,
+            card=UNKNOWN_CARD if card is None else read_card(card),
+            overrides=overrides,
+        )
+    else:
+        if card is not None or overrides:
+            raise ConfigError("--card and --set are for checkpoints; a model file keeps its own")
+        path = model_files(str(source))["onnx"]
+        delivery = deliver(path, target, targets=targets, proof=proof, precision=precision, calibration=shown)
+    _report(target, delivery)
+    return EXIT_OK
+
+
+def _export_file(
+    checkpoint: Path,
+    target: Path,
+    *,
+    card: Path | None,
+    overrides: tuple[str, ...],
+    half_weights: bool,
+    with_decode: bool,
+) -> int:
+    from fleetpose.export.decode_tail import add_decode_tail  # noqa: PLC0415 - needs the export extra
+    from fleetpose.recipes.converted import export_converted, is_converted  # noqa: PLC0415 - needs PyTorch
+    from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card  # noqa: PLC0415 - same
+    from fleetpose.train.checkpoint import load_checkpoint  # noqa: PLC0415 - same
+
+    model_card = UNKNOWN_CARD if card is None else read_card(card)
+    write = export_converted if is_converted(load_checkpoint(checkpoint)) else export_checkpoint
+    difference = write(
+        checkpoint, target, card=model_card, overrides=overrides, has_half_weights=half_weights
     )
+    if with_decode:
+        add_decode_tail(target)
     size = target.stat().st_size / 1e6
     sys.stdout.write(f"{target}: {size:.2f} MB, at most {difference:.1e} standard deviations from PyTorch\n")
     return EXIT_OK
+
+
+def _proof(pictures: Path | None, labels: Path | None, *, number: int, max_drop: float) -> Proof:
+    from fleetpose.cli.demo import PICTURE  # noqa: PLC0415 - help must not wait for it
+    from fleetpose.compress.delivery import Proof  # noqa: PLC0415 - same
+    from fleetpose.compress.quantise import pictures_in  # noqa: PLC0415 - same
+    from fleetpose.export.parity import read_labels  # noqa: PLC0415 - same
+
+    if labels is not None and pictures is None:
+        raise ConfigError("--labels are of pictures: name their folder with --pictures")
+    files = [PICTURE] if pictures is None else pictures_in(pictures, limit=number, what="the proof")
+    return Proof(tuple(files), None if labels is None else read_labels(labels), max_drop)
+
+
+def _report(folder: Path, delivery: Delivery) -> None:
+    """Print what was written and how far it strays."""
+    from fleetpose.cli.output import say  # noqa: PLC0415 - help must not wait for it
+
+    for rewrite, count in delivery.rewrites.items():
+        say(f"graph: {rewrite.replace('_', ' ')}: {count}")
+    if delivery.harms:
+        say("layers that 8 bits harm most (error of the outputs in standard deviations, * stays in floats):")
+    for harm in delivery.harms[:_NAMED_LAYERS]:
+        say(f"  {harm.error:.4f}{' *' if harm.name in delivery.spared else '  '} {harm.name}")
+    for name, parity in delivery.parity.items():
+        say(
+            f"{name}: AP {parity.ap:.1f}, from {parity.reference_ap:.1f} ({parity.labels}, {parity.pictures} "
+            f"pictures); keypoints move by {parity.median_shift_px:.2f} px in the middle, "
+            f"{parity.largest_shift_px:.2f} px at most; {parity.lost} of {parity.people} people lost"
+        )
+    for path in sorted(folder.iterdir()):
+        say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

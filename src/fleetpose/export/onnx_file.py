@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
 from fleetpose.errors import CheckpointError, require
+from fleetpose.export.rewrite import halve_weights, simplify
 from fleetpose.models.contract import PoseNetwork
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Name of the input tensor.
 INPUT_NAME = "image"
-#: Weights smaller than this stay float32: they are biases and constants of the graph.
-HALVED_FROM_ELEMENTS = 64
 #: Largest difference allowed between the file and the network, in standard deviations of the output.
 FLOAT32_TOLERANCE = 1e-3
 FLOAT16_WEIGHTS_TOLERANCE = 5e-2
@@ -54,9 +53,10 @@ def export_onnx(
     was_training = network.training
     network.eval()
     try:
-        model = _traced(network)
+        model = traced(network)
+        simplify(model)
         if has_half_weights:
-            _halve_weights(model, onnx)
+            halve_weights(model)
         onnx.helper.set_model_props(model, {METADATA_KEY: description.to_json()})
         content = model.SerializeToString()
         difference = _largest_difference(network, content)
@@ -73,7 +73,8 @@ def export_onnx(
     return difference
 
 
-def _traced(network: PoseNetwork) -> ModelProto:
+def traced(network: PoseNetwork) -> ModelProto:
+    """Trace a network in evaluation mode into a graph with free height and width."""
     multiple = network.size_multiple
     height, width = (torch.export.Dim(name, min=2, max=256) for name in ("rows", "columns"))
     example = torch.randn(1, 3, 4 * multiple, 6 * multiple)
@@ -114,21 +115,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _halve_weights(model: ModelProto, onnx: Any) -> None:  # noqa: ANN401 - an optional module
-    """Store large float32 weights as float16, each behind a cast that runtimes fold on loading."""
-    casts = []
-    for weights in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype != np.float32 or values.size < HALVED_FROM_ELEMENTS:
-            continue
-        name = weights.name
-        halved = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half")
-        weights.CopyFrom(halved)
-        casts.append(onnx.helper.make_node("Cast", [halved.name], [name], to=onnx.TensorProto.FLOAT))
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
 
 
 def _largest_difference(network: PoseNetwork, content: bytes) -> float:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError, require
-from fleetpose.runtime.machine import cache_folder, processor, usable_cores
+from fleetpose.runtime.machine import processor, usable_cores
+from fleetpose.runtime.measurements import read_measurements, write_measurements
 from fleetpose.runtime.openvino_session import PRECISIONS, SUFFIX, OpenVinoSession, has_bf16
 from fleetpose.runtime.session import OnnxSession
 from fleetpose.weights import find_model
 
 if TYPE_CHECKING:
-    from fleetpose.runtime.predictor import Network
+    from fleetpose.runtime.canvas import Network
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +37,7 @@ ROUNDS = 7
 MEASURE_FOR_S = 3.0
 #: Another runtime than the first must be faster by this factor: less is noise.
 CLEAR_GAIN = 1.05
-#: What the cache file may hold; the oldest answers go first.
-MAX_ANSWERS = 200
+_KIND = "runtimes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +87,16 @@ def open_session(
     if len(engines) == 1:
         return start(engines[0], files, threads=threads)
     key = _key(files, engines, threads)
-    answers = _read_answers()
+    answers = read_measurements(_KIND)
     known = {engine.name: engine for engine in engines}
-    if answers.get(key, {}).get("engine") in known:
-        return start(known[answers[key]["engine"]], files, threads=threads)
+    answer = answers.get(key)
+    if isinstance(answer, dict) and answer.get("engine") in known:
+        return start(known[answer["engine"]], files, threads=threads)
     sessions = {name: start(engine, files, threads=threads) for name, engine in known.items()}
     medians_ms = measure_networks(sessions)
     fastest = fastest_of(medians_ms)
     logger.info("fastest runtime is %s: %s", fastest, medians_ms)
-    _write_answers({**answers, key: {"engine": fastest, "median_ms": medians_ms}})
+    write_measurements(_KIND, {key: {"engine": fastest, "median_ms": medians_ms}})
     return sessions[fastest]
 
 
@@ -201,7 +200,11 @@ def _call(network: Network, image: Any) -> Callable[[], object]:  # noqa: ANN401
 
 
 def interleaved_ms(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int, most_s: float = float("inf")
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    most_s: float = float("inf"),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median milliseconds of each call, taken turn by turn, so that whatever else runs disturbs all alike.
 
@@ -209,6 +212,7 @@ def interleaved_ms(
         calls: what to time, by name; each is called once beforehand.
         rounds: turns of each.
         most_s: after three turns, no further one begins beyond this many seconds.
+        clock: gives seconds; that of the process tells more on a machine that others use, with one thread.
     """
     for call in calls.values():
         call()
@@ -218,9 +222,9 @@ def interleaved_ms(
         if turn >= 3 and time.perf_counter() - began_s > most_s:
             break
         for name, call in calls.items():
-            start_s = time.perf_counter()
+            start_s = clock()
             call()
-            taken_ms[name].append((time.perf_counter() - start_s) * 1e3)
+            taken_ms[name].append((clock() - start_s) * 1e3)
     return {name: round(statistics.median(times), 3) for name, times in taken_ms.items()}
 
 
@@ -245,28 +249,3 @@ def _key(files: Mapping[str, Path], engines: Sequence[Engine], threads: int | No
     names = " ".join(engine.name for engine in engines)
     digest.update(f"{names} | {processor()} | {usable_cores()} | {threads}".encode())
     return digest.hexdigest()[:32]
-
-
-def _answers_file() -> Path:
-    return cache_folder() / "runtimes.json"
-
-
-def _read_answers() -> dict[str, Any]:
-    """Answers kept so far; none where the file is missing or damaged, since they can be measured again."""
-    try:
-        answers = json.loads(_answers_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return answers if isinstance(answers, dict) else {}
-
-
-def _write_answers(answers: Mapping[str, Any]) -> None:
-    path = _answers_file()
-    kept = dict(list(answers.items())[-MAX_ANSWERS:])
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        logger.warning("the fastest runtime is measured again next time: cannot write %s: %s", path, error)

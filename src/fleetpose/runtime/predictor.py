@@ -69,6 +69,7 @@ def load(
     refine: str | Path | None = None,
     runtime: str = AUTO,
     precision: str = "f32",
+    max_ms: float | None = None,
 ) -> Predictor:
     """Load a model, ready to predict.
 
@@ -89,13 +90,23 @@ def load(
         runtime: `onnx` or `openvino` to pin one; `auto` takes the fastest that is installed, see
             `fleetpose.runtime.choice`.
         precision: `bf16` allows 16-bit arithmetic where it is faster; keypoints may move a little.
+        max_ms: take the most accurate model, or the largest size of the one that is named, that needs no more
+            milliseconds from a decoded picture to people; measured once on this machine.
 
     Raises:
         UnknownNameError: no bundled model, runtime or precision has this name.
         CheckpointError: the file is no model of FleetPose.
-        ConfigError: the runtime cannot run this model so, or models and settings do not go together.
+        ConfigError: the runtime cannot run this model so, models and settings do not go together, or
+            nothing is as fast as `max_ms`.
         MissingExtraError: the runtime is not installed.
     """
+    if max_ms is not None:
+        from fleetpose.runtime.budget import choose  # noqa: PLC0415 - it measures predictors
+
+        if short_side is not None:
+            raise ConfigError("short_side and max_ms both set the size of the input; give one of them")
+        chosen = choose(max_ms, model=model, runtime=runtime, precision=precision, threads=threads)
+        model, short_side = chosen.model, chosen.short_side
     refiner = None
     if refine is not None:
         refiner = open_session(refine, runtime=runtime, precision=precision, threads=threads)

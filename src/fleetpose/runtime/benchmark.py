@@ -1,0 +1,333 @@
+"""Speed from picture to picture, step by step, of several models and runtimes side by side.
+
+Candidates take turns frame by frame, after a warm-up, and medians are reported: whatever else the machine
+does disturbs all alike, so ratios within one run hold where absolute times do not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.codecs.description import ModelDescription
+from fleetpose.errors import ConfigError
+from fleetpose.media.images import read_image
+from fleetpose.media.sources import Source, SourceKind
+from fleetpose.media.video import Frame, open_video
+from fleetpose.runtime.canvas import Network
+from fleetpose.runtime.choice import AUTO, Engine, engines_for, model_files, start
+from fleetpose.runtime.predictor import Predictor
+from fleetpose.runtime.recording import Recorder
+
+Array = npt.NDArray[np.float32]
+
+#: Steps in the order of the work.
+STEPS = ("decode", "resize", "network", "grouping", "draw", "encode")
+#: Those from a decoded picture to people.
+FINDING = ("resize", "network", "grouping")
+#: Frames that every candidate sees before times count.
+WARM_UP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model on a runtime."""
+
+    model: str  # as the user named it
+    engine: Engine
+    short_side: int | None = None  # None for what the model was trained for
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        size = "" if self.short_side is None else f"@{self.short_side}"
+        return f"{Path(self.model).stem}{size} {self.engine.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was measured of one candidate; milliseconds are of one picture."""
+
+    label: str
+    model: str
+    runtime: str
+    frames: int
+    median_ms: float  # all steps
+    p95_ms: float
+    find_ms: float  # median from a decoded picture to people
+    frames_per_second: float
+    steps_ms: dict[str, float]  # median per step
+    gflops: float | None  # achieved by the network, in 10^9 operations per second, two per multiply-add
+    megabytes: float  # of the model's files
+    memory_mb: float  # by which the process grew on loading and warming up
+    accuracy: float | None  # as `accuracy_of` has it
+    people: float  # found per picture
+
+
+@dataclass(slots=True)
+class _Run:
+    """A candidate at work."""
+
+    candidate: Candidate
+    network: _Watched
+    predictor: Predictor
+    recorder: Recorder
+    memory_mb: float
+    steps_ms: list[dict[str, float]] = field(default_factory=list)
+    people: int = 0
+
+
+class _Watched:
+    """A network that counts how many pixels it saw, and how long it took."""
+
+    def __init__(self, network: Network) -> None:
+        self.description: ModelDescription = network.description
+        self.pixels = 0
+        self.busy_s = 0.0
+        self._network = network
+
+    def run(self, image: Array) -> dict[str, Array]:
+        start_s = time.perf_counter()
+        maps = self._network.run(image)
+        self.busy_s += time.perf_counter() - start_s
+        self.pixels += image.shape[2] * image.shape[3]
+        return maps
+
+
+def candidates_for(
+    models: Sequence[str], *, runtimes: str = "all", precision: str = "f32", short_side: int | None = None
+) -> list[Candidate]:
+    """Every model on every installed runtime that can run it, or on the named ones.
+
+    Args:
+        models: names of bundled models, files or artefact folders.
+        runtimes: `all`, or names of runtimes with commas between them.
+        precision: `bf16` adds OpenVINO in 16-bit arithmetic where the processor has it.
+        short_side: input size of all; None for each model's own.
+
+    Raises:
+        UnknownNameError: no such model or runtime.
+        ConfigError: a runtime cannot run a model.
+    """
+    found = []
+    for model in models:
+        files = model_files(model)
+        if runtimes == "all":
+            engines = engines_for(files, runtime=AUTO, precision=precision)
+        else:
+            names = [name.strip() for name in runtimes.split(",") if name.strip()]
+            engines = [engine for name in names for engine in engines_for(files, runtime=name)]
+        found += [Candidate(model, engine, short_side) for engine in engines]
+    return found
+
+
+def benchmark(
+    candidates: Sequence[Candidate],
+    source: Source,
+    *,
+    frames: int = 50,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Run all candidates over the frames of a source, in turns.
+
+    Args:
+        candidates: what to compare.
+        source: a picture, shown again and again, or a video, started over when it ends.
+        frames: how many count, for each candidate.
+        threads: processor threads of the networks.
+        progress: told how many frames are done, and of how many, after each.
+
+    Raises:
+        ConfigError: nothing to measure.
+        MediaError: the source cannot be read.
+    """
+    if not candidates or frames < 1:
+        raise ConfigError(f"benchmark needs at least one model and one frame, got {frames} frames")
+    with TemporaryDirectory() as place, ExitStack() as stack:
+        runs = [
+            stack.enter_context(_ready(candidate, source, Path(place) / str(number), threads))
+            for number, candidate in enumerate(candidates)
+        ]
+        for number, (frame, decode_ms) in enumerate(_decoded(source, WARM_UP + frames)):
+            for run in runs:
+                if number == WARM_UP:
+                    run.network.pixels, run.network.busy_s, run.people = 0, 0.0, 0
+                    run.steps_ms.clear()
+                _take(run, source, frame, decode_ms)
+            if progress is not None:
+                progress(number + 1, WARM_UP + frames)
+    return [_row(run) for run in runs]
+
+
+class _Ready:
+    """Context in which a candidate is loaded and its recorder open."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> _Run:
+        self._run.recorder.__enter__()
+        return self._run
+
+    def __exit__(self, *_: object) -> None:
+        self._run.recorder.close()
+
+
+def _ready(candidate: Candidate, source: Source, folder: Path, threads: int | None) -> _Ready:
+    folder.mkdir()
+    before_mb = resident_mb()
+    network = _Watched(start(candidate.engine, model_files(candidate.model), threads=threads))
+    predictor = Predictor(network, short_side=candidate.short_side)
+    side = network.description.input.short_side
+    predictor(np.zeros((side, side, 3), np.uint8))
+    kind = "image" if source.kind is SourceKind.IMAGE else "video"
+    recorder = Recorder(folder, formats=(kind,))
+    return _Ready(_Run(candidate, network, predictor, recorder, resident_mb() - before_mb))
+
+
+def _take(run: _Run, source: Source, frame: Frame, decode_ms: float) -> None:
+    ((_, result),) = run.predictor.follow([frame])
+    written_ms = run.recorder.add(source, frame, result, fps=25.0)
+    run.steps_ms.append({**result.timings_ms, **written_ms, "decode": decode_ms})
+    run.people += len(result)
+
+
+def _decoded(source: Source, count: int) -> Iterator[tuple[Frame, float]]:
+    """Yield `count` frames, each with the milliseconds that reading it took."""
+    index = 0
+    while index < count:
+        frames = iter(_frames(source))
+        before = index
+        while index < count:
+            start_s = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                break
+            decode_ms = (time.perf_counter() - start_s) * 1e3
+            yield Frame(frame.image, index, index / 25.0), decode_ms
+            index += 1
+        if index == before:
+            raise ConfigError(f"{source.label} has no frame to measure on")
+
+
+def _frames(source: Source) -> Iterator[Frame]:
+    if source.kind is SourceKind.IMAGE:
+        yield Frame(read_image(source.location), 0, 0.0)
+        return
+    video = open_video(source)
+    try:
+        yield from video
+    finally:
+        video.close()
+
+
+def _row(run: _Run) -> Row:
+    times = np.array([[one.get(step, 0.0) for step in STEPS] for one in run.steps_ms])
+    totals = times.sum(axis=1)
+    finding = times[:, [STEPS.index(step) for step in FINDING]].sum(axis=1)
+    description = run.network.description
+    files = model_files(run.candidate.model)
+    path = files[run.candidate.engine.runtime]
+    sizes = [one.stat().st_size for one in (path, path.with_suffix(".bin")) if one.is_file()]
+    return Row(
+        label=run.candidate.label,
+        model=description.name,
+        runtime=run.candidate.engine.name,
+        frames=len(times),
+        median_ms=float(np.median(totals)),
+        p95_ms=float(np.percentile(totals, 95)),
+        find_ms=float(np.median(finding)),
+        frames_per_second=1e3 / float(totals.mean()),
+        steps_ms=dict(zip(STEPS, np.median(times, axis=0).tolist(), strict=True)),
+        gflops=_gflops(run),
+        megabytes=sum(sizes) / 1e6,
+        memory_mb=run.memory_mb,
+        accuracy=accuracy_of(description),
+        people=run.people / len(times),
+    )
+
+
+def _gflops(run: _Run) -> float | None:
+    description = run.network.description
+    per_pixel = 2 * description.card.macs / description.input.short_side**2
+    if not per_pixel or not run.network.busy_s:
+        return None
+    return per_pixel * run.network.pixels / run.network.busy_s / 1e9
+
+
+def accuracy_of(description: ModelDescription) -> float | None:
+    """Average precision on COCO that a model's card names, else any average precision; None without."""
+    metrics = {name: value for name, value in description.card.metrics.items() if name.endswith("/AP")}
+    on_coco = {name: value for name, value in metrics.items() if name.startswith("coco")}
+    return max((on_coco or metrics).values(), default=None)
+
+
+def fitting(rows: Sequence[Row], *, budget_ms: float) -> Row | None:
+    """Most accurate row that finds people within the budget, the faster of equals; None if none does."""
+    fit = [row for row in rows if row.find_ms <= budget_ms]
+    return max(
+        fit, key=lambda row: (-math.inf if row.accuracy is None else row.accuracy, -row.find_ms), default=None
+    )
+
+
+def pareto(rows: Sequence[Row]) -> list[Row]:
+    """Rows that no other one beats in both speed and accuracy, fastest first."""
+    best, front = -math.inf, []
+    for row in sorted(rows, key=lambda row: (row.find_ms, -(row.accuracy or 0.0))):
+        if row.accuracy is not None and row.accuracy > best:
+            best = row.accuracy
+            front.append(row)
+    return front
+
+
+def resident_mb() -> float:
+    """Memory in use now, in MB; the peak so far where the system does not tell."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+#: Columns of the tables: heading, and what stands below it.
+COLUMNS: Mapping[str, Callable[[Row], Any]] = {
+    "model": lambda row: row.label,
+    "median ms": lambda row: f"{row.median_ms:.2f}",
+    "p95 ms": lambda row: f"{row.p95_ms:.2f}",
+    "pictures/s": lambda row: f"{row.frames_per_second:.1f}",
+    "find ms": lambda row: f"{row.find_ms:.2f}",
+    **{step: lambda row, step=step: f"{row.steps_ms[step]:.2f}" for step in STEPS},  # type: ignore[misc]
+    "GFLOP/s": lambda row: "" if row.gflops is None else f"{row.gflops:.1f}",
+    "MB": lambda row: f"{row.megabytes:.2f}",
+    "memory MB": lambda row: f"{row.memory_mb:.0f}",
+    "AP": lambda row: "" if row.accuracy is None else f"{row.accuracy:g}",
+    "people": lambda row: f"{row.people:.1f}",
+}
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """Rows as a Markdown table."""
+    lines = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
+    lines += [[str(cell(row)) for cell in COLUMNS.values()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([cell(row) for cell in COLUMNS.values()] for row in rows)
+    return text.getvalue()

@@ -1,0 +1,236 @@
+"""Artefact folders: written whole, with proof, or not at all."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fleetpose.compress import delivery
+from fleetpose.compress.delivery import Proof, deliver
+from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
+from fleetpose.media.images import read_image, write_image
+from fleetpose.runtime.bottom_up import fit_canvas
+from fleetpose.runtime.canvas import draw_canvas
+from fleetpose.runtime.choice import is_installed
+from fleetpose.runtime.predictor import load
+from fleetpose.runtime.session import OnnxSession
+
+onnx = pytest.importorskip("onnx")
+needs_openvino = pytest.mark.skipif(
+    not is_installed("openvino"), reason="the extra fleetpose[openvino] is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_dots, stick_person):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, (dx, dy) in enumerate([(0, 0), (90, 30), (20, 45)]):
+        write_image(folder / f"{number}.png", draw_dots([np.add(stick_person, (dx, dy))]))
+    return tuple(sorted(folder.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory, dots_model, pictures):
+    folder = tmp_path_factory.mktemp("out") / "dots"
+    targets = ["onnx", "openvino"] if is_installed("openvino") else ["onnx"]
+    return folder, deliver(dots_model, folder, targets=targets, proof=Proof(pictures))
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_holds_models_description_decoder_and_proof(artefact, fake_description):
+    folder, delivered = artefact
+
+    models = ["model.bin", "model.onnx", "model.xml"] if is_installed("openvino") else ["model.onnx"]
+    assert _names(folder) == sorted(["decode.py", "description.json", "parity.json", *models])
+    report = json.loads((folder / "parity.json").read_text())
+    assert report["onnx fp32"]["people"] == 3
+    assert report["onnx fp32"]["largest_shift_px"] < 0.01
+    assert report["onnx fp32"]["drop"] == 0
+    assert delivered.parity.keys() == report.keys()
+    about = json.loads((folder / "description.json").read_text())
+    assert about["skeleton"]["name"] == fake_description.skeleton.name
+    assert _names(folder.parent) == ["dots"]  # the draft is gone
+
+
+@pytest.mark.parametrize("runtime", ["auto", "onnx", pytest.param("openvino", marks=needs_openvino)])
+def test_the_folder_is_loaded_like_any_model(artefact, pictures, dots_predictor, runtime):
+    found = load(artefact[0], runtime=runtime, threads=1)(pictures[1])
+
+    expected = dots_predictor(pictures[1])
+    assert len(found) == 1
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01)
+
+
+def test_the_decoder_in_the_folder_finds_the_same_keypoints_without_the_package(
+    artefact, pictures, tmp_path, dots_predictor, fake_description
+):
+    folder, _ = artefact
+    image = read_image(pictures[0])
+    affine, size = fit_canvas(image.shape[:2], short_side=256, multiple=32)
+    maps = OnnxSession(folder / "model.onnx").run(draw_canvas(image, affine, size, fake_description.input))
+    np.savez(tmp_path / "maps.npz", **maps)
+
+    result = subprocess.run(
+        # -I leaves out the current folder and PYTHONPATH; -S the installed packages, NumPy's aside.
+        [sys.executable, "-c", _WITHOUT_PACKAGE, folder / "decode.py", folder / "description.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.stderr == ""
+    (person,) = json.loads(result.stdout)
+    # The picture is as large as the canvas, so that its pixels are the canvas's.
+    np.testing.assert_allclose(person["keypoints"], dots_predictor(image).keypoints[0], atol=1e-2)
+
+
+_WITHOUT_PACKAGE = """
+import runpy, sys
+sys.modules["fleetpose"] = None
+sys.argv = [sys.argv[1], sys.argv[2], "maps.npz"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_half_weights_take_half_the_room_and_find_the_same(tmp_path, dots_model, pictures, artefact):
+    deliver(dots_model, tmp_path / "half", targets=["onnx"], proof=Proof(pictures), precision="fp16")
+
+    half, full = (folder / "model.onnx" for folder in (tmp_path / "half", artefact[0]))
+    assert half.stat().st_size < 0.8 * full.stat().st_size
+    assert len(load(tmp_path / "half", runtime="onnx")(pictures[0])) == 1
+
+
+def test_an_int8_model_spares_the_layer_that_suffers(tmp_path, dots_model, pictures):
+    delivered = deliver(
+        dots_model,
+        tmp_path / "int8",
+        targets=["onnx"],
+        proof=Proof(pictures),
+        precision="int8",
+        calibration=pictures,
+    )
+
+    # Colours are told apart by the first convolution, from squares up to 65025, and that is hard on 8 bits.
+    assert "nearness" in delivered.harms[0].name
+    assert delivered.harms[0].name in delivered.spared
+    assert len(delivered.spared) < len(delivered.harms)
+    assert delivered.parity["onnx int8"].drop <= 1
+    kinds = [one.data_type for one in onnx.load(str(tmp_path / "int8" / "model.onnx")).graph.initializer]
+    assert onnx.TensorProto.INT8 in kinds
+    assert load(tmp_path / "int8", runtime="onnx")(pictures[0]).scores[0] > 0.5
+
+
+def test_an_artefact_that_lost_too_much_is_refused_with_the_reason(tmp_path, dots_model, pictures):
+    with pytest.raises(CheckpointError, match=r"onnx int8 falls by \d+\.\d points") as caught:
+        deliver(
+            dots_model,
+            tmp_path / "broken",
+            targets=["onnx"],
+            proof=Proof(pictures),
+            precision="int8",
+            calibration=pictures,
+            max_spared=0,  # the layer that tells colours apart must not be quantised
+        )
+
+    assert "at most 1 may be lost" in str(caught.value)
+    assert "nothing was written" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert _names(tmp_path) == []
+
+
+def test_a_model_that_computes_something_else_is_refused(tmp_path, dots_model, pictures, monkeypatch):
+    def spoil(model):
+        for weights in model.graph.initializer:
+            if weights.name == "bias":
+                values = onnx.numpy_helper.to_array(weights)
+                weights.CopyFrom(onnx.numpy_helper.from_array(np.roll(values, 1), "bias"))
+        return {}
+
+    monkeypatch.setattr(delivery, "simplify", spoil)
+
+    with pytest.raises(CheckpointError, match="onnx fp32 falls by"):
+        deliver(dots_model, tmp_path / "wrong", targets=["onnx"], proof=Proof(pictures))
+
+    assert _names(tmp_path) == []
+
+
+def test_a_larger_loss_may_be_allowed(tmp_path, dots_model, pictures):
+    deliver(
+        dots_model,
+        tmp_path / "poor",
+        targets=["onnx"],
+        proof=Proof(pictures, max_drop=101.0),
+        precision="int8",
+        calibration=pictures,
+        max_spared=0,
+    )
+
+    assert json.loads((tmp_path / "poor" / "parity.json").read_text())["onnx int8"]["drop"] > 1
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path, dots_model, pictures):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+
+    with pytest.raises(ConfigError, match="mine is not empty; name a new folder"):
+        deliver(dots_model, tmp_path / "mine", targets=["onnx"], proof=Proof(pictures))
+
+    assert _names(tmp_path / "mine") == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"targets": ["onxx"]}, "unknown format to export to 'onxx'; did you mean onnx"),
+        ({"targets": []}, "at least one format to export to: onnx, openvino"),
+        ({"precision": "int7"}, "unknown precision 'int7'"),
+        ({"precision": "bf16"}, "load any model with precision bf16"),
+        ({"precision": "int8"}, "int8 needs pictures to calibrate on"),
+    ],
+)
+def test_what_cannot_be_is_told_before_any_work(tmp_path, dots_model, pictures, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        deliver(dots_model, tmp_path / "out", **{"targets": ["onnx"], "proof": Proof(pictures), **settings})
+
+    assert "\n" not in str(caught.value)
+    assert _names(tmp_path) == []
+
+
+def test_a_source_that_is_no_model_is_refused(tmp_path, pictures):
+    (tmp_path / "text.onnx").write_text("hello")
+
+    with pytest.raises(CheckpointError, match=r"cannot read the model .*text\.onnx"):
+        deliver(tmp_path / "text.onnx", tmp_path / "out", targets=["onnx"], proof=Proof(pictures))
+
+
+def test_unknown_names_are_unknown_names(tmp_path, dots_model, pictures):
+    with pytest.raises(UnknownNameError):
+        deliver(dots_model, tmp_path / "out", targets=["tflite"], proof=Proof(pictures))
+
+
+def test_an_empty_folder_is_filled(tmp_path, dots_model, pictures):
+    (tmp_path / "new").mkdir()
+
+    deliver(dots_model, tmp_path / "new", targets=["onnx"], proof=Proof(pictures))
+
+    assert "model.onnx" in _names(tmp_path / "new")
+    shutil.rmtree(tmp_path / "new")
+
+
+def test_a_model_file_is_converted_without_pytorch():
+    program = """
+import sys
+sys.modules["torch"] = None
+import fleetpose.compress.delivery
+"""
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert result.stderr == ""
