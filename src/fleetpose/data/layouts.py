@@ -74,8 +74,8 @@ def _from_mat(path: Path, split: Split) -> dict[str, Any]:
     if "RELEASE" in content:
         return mpii_from_mat(content["RELEASE"], path, split=split)
     if "joints" in content:
-        joints = np.asarray(content["joints"], float)
-        return lsp_from_mat(joints[..., None] if joints.ndim == 2 else joints, path, split=split)
+        points = np.asarray(content["joints"], float)
+        return lsp_from_mat(points[..., None] if points.ndim == 2 else points, path, split=split)
     names = ", ".join(name for name in content if not name.startswith("__"))
     raise DatasetError(
         f"{path} must hold RELEASE (MPII) or joints (Leeds Sports Pose), got {names or 'nothing'}"

@@ -13,7 +13,7 @@ from fleetpose.skeletons import LSP
 
 
 def lsp_from_mat(
-    joints: npt.NDArray[np.floating], file: Path, *, split: Literal["train", "test"]
+    given: npt.NDArray[np.floating], file: Path, *, split: Literal["train", "test"]
 ) -> dict[str, Any]:
     """`joints` of the official `joints.mat` → COCO data.
 
@@ -22,14 +22,14 @@ def lsp_from_mat(
     keypoints that are labelled, and all pictures are for training. Matlab counts pixels from 1, which is
     taken off. Pictures are `im0001.jpg` and `im00001.jpg`, counted from 1 like their ids.
     """
-    is_extended = joints.shape[:2] == (len(LSP), 3)
-    if joints.ndim != 3 or not (is_extended or joints.shape[:2] == (3, len(LSP))):
+    is_extended = given.shape[:2] == (len(LSP), 3)
+    if given.ndim != 3 or not (is_extended or given.shape[:2] == (3, len(LSP))):
         raise DatasetError(
-            f"{file}: joints must be [3, {len(LSP)}, N] or [{len(LSP)}, 3, N], got {list(joints.shape)}"
+            f"{file}: joints must be [3, {len(LSP)}, N] or [{len(LSP)}, 3, N], got {list(given.shape)}"
         )
     if is_extended and split == "test":
         raise DatasetError(f"{file}: the extended Leeds Sports Pose has no test pictures")
-    points = joints.transpose(2, 0, 1) if is_extended else joints.transpose(2, 1, 0)
+    points = given.transpose(2, 0, 1) if is_extended else given.transpose(2, 1, 0)
     v = np.where(points[..., 2] > 0, 2, 0) if is_extended else np.where(points[..., 2] > 0, 1, 2)
     keypoints = np.concatenate([points[..., :2] - 1, v[..., None]], axis=-1)
     keypoints[v == 0] = 0

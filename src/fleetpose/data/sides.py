@@ -40,13 +40,13 @@ def sides(
 
     Args:
         keypoints: `[N, K, 3]` (x, y, v).
-        pairs: `[P, 2]` indices of left and right.
+        pairs: for each pair the indices of left and right.
         trunk: indices of the shoulders and of the hips, whose middles say where a person's feet point;
             without them, or where they are not labelled, downwards.
 
     Returns:
-        `[N, P]` 1 where left lies as it does for upright people who face the camera, on the picture's right;
-        -1 where it lies opposite, 0 where that is not clear.
+        A row per person and a column per pair: 1 where left lies as it does for upright people who face the
+        camera, on the picture's right; -1 where it lies opposite, 0 where that is not clear.
     """
     is_labelled = keypoints[..., 2] > 0
     low = np.where(is_labelled[..., None], keypoints[..., :2], np.inf).min(axis=1, initial=np.inf)
@@ -62,7 +62,7 @@ def sides(
 
 
 def pair_agreement(found: npt.NDArray[np.int64]) -> list[SideCount]:
-    """`sides` `[N, P]` → for each pair, how often it lies as most others of the same person do."""
+    """What `sides` returns → for each pair, how often it lies as most others of the same person do."""
     total = found.sum(axis=1)
     counts = []
     for pair in range(found.shape[1]):
