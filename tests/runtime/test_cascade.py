@@ -9,6 +9,7 @@ from PIL import Image as Pil
 from fleetpose.errors import DatasetError, MediaError
 from fleetpose.runtime.cascade import BoxTable, coco_boxes, read_boxes
 from fleetpose.runtime.predictor import load
+from fleetpose.weights import DEFAULT_MODEL, DEFAULT_REFINER
 
 
 @pytest.fixture
@@ -53,6 +54,18 @@ def test_the_cascade_finds_again_what_the_first_look_was_too_coarse_for(
     errors = [np.abs(result.keypoints[0, :, :2] - person).max() for result in (coarse, refined)]
     assert errors[1] < 2
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_the_default_is_the_bundled_pair_and_a_named_model_stands_alone(
+    dots_model, crop_dots_model, tmp_path, monkeypatch
+):
+    for name, source in ((DEFAULT_MODEL, dots_model), (DEFAULT_REFINER, crop_dots_model)):
+        (tmp_path / f"{name}.onnx").write_bytes(source.read_bytes())
+    monkeypatch.setattr("fleetpose.weights.FOLDER", tmp_path)
+
+    names = [load(threads=1).name, load(DEFAULT_MODEL, threads=1).name, load(max_ms=1e6, threads=1).name]
+
+    assert names == ["dots + crop-dots", "dots", "dots"]
 
 
 def test_nobody_found_is_nobody_refined(dots_model, crop_dots_model):

@@ -3,7 +3,13 @@ import pytest
 from fleetpose.errors import CheckpointError, UnknownNameError
 from fleetpose.runtime.predictor import load
 from fleetpose.runtime.session import read_description
-from fleetpose.weights import DEFAULT_MODEL, bundled_models, find_model
+from fleetpose.weights import (
+    DEFAULT_MODEL,
+    DEFAULT_REFINER,
+    bundled_models,
+    default_refiner,
+    find_model,
+)
 
 
 @pytest.fixture
@@ -27,6 +33,14 @@ def test_the_default_is_taken_where_none_is_named(shelf):
     (shelf / f"{DEFAULT_MODEL}.onnx").touch()
 
     assert find_model() == shelf / f"{DEFAULT_MODEL}.onnx"
+
+
+def test_the_default_is_refined_where_the_second_model_is_bundled_too(shelf):
+    assert default_refiner() is None
+
+    (shelf / f"{DEFAULT_REFINER}.onnx").touch()
+
+    assert default_refiner() == shelf / f"{DEFAULT_REFINER}.onnx"
 
 
 @pytest.mark.usefixtures("shelf")

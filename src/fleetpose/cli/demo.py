@@ -52,7 +52,7 @@ def demo(
     for _ in range(REPEATS):
         totals.add(predictor(frame.image).timings_ms)
 
-    say(f"model {predictor.description.name}: {people_in_words(result)}")
+    say(f"model {predictor.name}: {people_in_words(result)}")
     say(f"first result after {first_s:.2f} s; then {steps_in_words(totals.means_ms())}")
     say(f"annotated picture: {out / PICTURE.name}")
     say(f"keypoints: {out / 'results.json'}")

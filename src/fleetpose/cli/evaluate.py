@@ -103,7 +103,7 @@ def evaluate(
             boxes=labelled_box_source(boxes, data),
             refine=refine,
         )
-        name = predictor.description.name
+        name = predictor.name
         evaluation = _of_model(predictor, images or data.parent / "images", scoring, given)
     _show(name, evaluation)
     if detections is not None:

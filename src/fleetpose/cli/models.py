@@ -30,7 +30,7 @@ def models(
         _say_costs(is_json=is_json)
         return
     from fleetpose.cli.output import say, say_json, say_table  # noqa: PLC0415 - help must not wait for it
-    from fleetpose.weights import DEFAULT_MODEL, bundled_models  # noqa: PLC0415 - same
+    from fleetpose.weights import DEFAULT_MODEL, DEFAULT_REFINER, bundled_models  # noqa: PLC0415 - same
 
     rows = [_row(name, path) for name, path in bundled_models().items()]
     if is_json:
@@ -38,7 +38,7 @@ def models(
     elif not rows:
         say("no model is bundled with this installation; name an .onnx file with --model")
     else:
-        say_table(_table(rows, default=DEFAULT_MODEL))
+        say_table(_table(rows, defaults=(DEFAULT_MODEL, DEFAULT_REFINER)))
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:
@@ -56,17 +56,17 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]], *, default: str) -> Table:
+def _table(rows: list[dict[str, Any]], *, defaults: tuple[str, ...]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - help must not wait for it
 
-    table = Table(title="Bundled models (* is the default)")
+    table = Table(title="Bundled models (* together are the default)")
     for column in ("model", "params", "MACs", "input", "keypoints", "size"):
         table.add_column(column, no_wrap=True)
     for column in ("licence", "trained on", "measured"):
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
-            f"{row['name']}{' *' if row['name'] == default else ''}",
+            f"{row['name']}{' *' if row['name'] in defaults else ''}",
             f"{row['params'] / 1e6:.2f} M",
             f"{row['macs'] / 1e9:.2f} G",
             f"{row['input']}",

@@ -175,17 +175,28 @@ class BottomUp:
         given = self.description.input
         # Whoever asks for a longer short side asks for more pixels along the other one too.
         longest = round(given.max_side * scale * self._short_side / given.short_side)
-        return fit_canvas(
+        affine, size = fit_canvas(
             image_size,
             short_side=max(1, round(self._short_side * scale)),
             multiple=multiple,
             max_side=max(multiple, min(longest, max(MAX_SIDE, given.max_side))),
         )
+        return _padded(affine, size, min_side=given.min_side)
 
     def _canvas_side(self) -> int:
         """Side of a square canvas that the network takes, about as large as pictures are brought to."""
         multiple = self.description.input.multiple
         return max(1, round(self._short_side / multiple)) * multiple
+
+
+def _padded(
+    affine: npt.NDArray[np.floating], size: tuple[int, int], *, min_side: int
+) -> tuple[npt.NDArray[np.floating], tuple[int, int]]:
+    """Widen a canvas of `size` (h, w) to `min_side` pixels, with what lies on it in the middle."""
+    padded = (max(size[0], min_side), max(size[1], min_side))
+    moved = np.array(affine, np.float64)
+    moved[:, 2] += ((padded[1] - size[1]) / 2, (padded[0] - size[0]) / 2)
+    return moved, padded
 
 
 def _is_on_picture(keypoints: Array, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

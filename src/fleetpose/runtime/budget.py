@@ -48,7 +48,8 @@ def choose(
 ) -> Choice:
     """Find the most accurate candidate that needs at most `max_ms` on this machine.
 
-    Candidates are the bundled models, each at its own input size and below. By their cards the more accurate
+    Candidates are the bundled models that find people by themselves, each at its own input size and below.
+    By their cards the more accurate
     model comes first; a model at a smaller size than its own only counts when no model fits at its own. What
     was measured is kept in the user's cache folder.
 
@@ -98,7 +99,10 @@ def _by_preference(paths: Iterable[Path]) -> list[tuple[Path, int | None]]:
         accuracy = accuracy_of(one[1])
         return math.inf if accuracy is None else -accuracy
 
-    described = sorted(((path, _describe(path)) for path in paths), key=rank)
+    described = [(path, _describe(path)) for path in paths]
+    if len(described) > 1:
+        described = [one for one in described if not is_top_down(one[1])]
+    described.sort(key=rank)
     # A size below its own costs a model more than its card can tell.
     return list(dict.fromkeys((path, _size(about, share)) for share in SHARES for path, about in described))
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs.description import InputDescription, ModelDescription
-from fleetpose.geometry import PADDING, Image, warp
+from fleetpose.geometry import Image, warp
 
 Array = npt.NDArray[np.float32]
 
@@ -27,7 +27,7 @@ def draw_canvas(
     image: Image, affine: npt.NDArray[np.floating], size: tuple[int, int], settings: InputDescription
 ) -> Array:
     """Draw a picture, moved by `affine`, as an input tensor `[1, 3, H, W]` of `size` (H, W)."""
-    return normalise(warp(image, affine, size, fill=PADDING), settings)
+    return normalise(warp(image, affine, size, fill=settings.padding), settings)
 
 
 def normalise(canvas: Image, settings: InputDescription) -> Array:

@@ -33,6 +33,7 @@ from fleetpose.runtime.cascade import (
 from fleetpose.runtime.choice import AUTO, open_session
 from fleetpose.runtime.timing import Stopwatch
 from fleetpose.runtime.top_down import TopDown
+from fleetpose.weights import default_refiner
 
 __all__ = ["Network", "Picture", "Predictor", "load", "normalise"]
 
@@ -75,7 +76,8 @@ def load(
 
     Args:
         model: name of a bundled model, path of an `.onnx` file or OpenVINO's `.xml`, or of a folder that
-            `fleetpose export` wrote; None for the default.
+            `fleetpose export` wrote; None for the default, which is a bundled model and a second one that
+            refines its people.
         threshold: people below this score, 0 to 1, are left out.
         short_side: pixels to which a picture's shorter side is brought; None for what the model was trained
             for. More finds smaller people and takes longer.
@@ -107,6 +109,8 @@ def load(
             raise ConfigError("short_side and max_ms both set the size of the input; give one of them")
         chosen = choose(max_ms, model=model, runtime=runtime, precision=precision, threads=threads)
         model, short_side = chosen.model, chosen.short_side
+    if model is None and boxes is None:
+        refine = refine or default_refiner()
     refiner = None
     if refine is not None:
         refiner = open_session(refine, runtime=runtime, precision=precision, threads=threads)
@@ -128,6 +132,7 @@ class Predictor:
         description: what the model says about itself, its card included; of two models, that of the one whose
             keypoints are the result.
         skeleton: names of the keypoints that it finds.
+        name: of the model, or of both.
     """
 
     def __init__(
@@ -169,7 +174,9 @@ class Predictor:
             )
         if refiner is not None:
             self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
-        self._first_name = network.description.name
+        self.name = network.description.name
+        if refiner is not None:
+            self.name += f" + {refiner.description.name}"
         self.description = self._finder.description
         self.skeleton = self.description.skeleton
 
@@ -214,7 +221,7 @@ class Predictor:
 
     def _with_boxes(self, boxes: BoxSource) -> Finder:
         if self._top_down is None:
-            raise ConfigError(NO_BOXES.format(name=self._first_name))
+            raise ConfigError(NO_BOXES.format(name=self.name))
         return Boxed(self._top_down, boxes, threshold=self._threshold)
 
     def find_as_stored(self, path: Path) -> PoseResult:

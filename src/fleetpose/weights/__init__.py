@@ -10,14 +10,20 @@ from pathlib import Path
 
 from fleetpose.errors import CheckpointError, UnknownNameError
 
-#: What `fleetpose.load()` loads.
+#: What `fleetpose.load()` loads: the first finds people, the second looks once more at each.
 DEFAULT_MODEL = "litepose-plain"
+DEFAULT_REFINER = "slimdeconv-plain"
 FOLDER = Path(str(resources.files(__name__)))
 
 
 def bundled_models() -> dict[str, Path]:
     """Names of the bundled models → their files, sorted by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.onnx"))}
+
+
+def default_refiner() -> Path | None:
+    """File of the model that refines the people of the default one; None if none is bundled."""
+    return bundled_models().get(DEFAULT_REFINER)
 
 
 def find_model(model: str | Path | None = None) -> Path:
