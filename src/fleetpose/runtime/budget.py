@@ -49,9 +49,8 @@ def choose(
     """Find the most accurate candidate that needs at most `max_ms` on this machine.
 
     Candidates are the bundled models that find people by themselves, each at its own input size and below.
-    By their cards the more accurate
-    model comes first; a model at a smaller size than its own only counts when no model fits at its own. What
-    was measured is kept in the user's cache folder.
+    By their cards the more accurate model comes first; a model at a smaller size than its own only counts
+    when no model fits at its own. What was measured is kept in the user's cache folder.
 
     Args:
         max_ms: milliseconds from a decoded picture to people, for the bundled picture.
