@@ -63,6 +63,9 @@ def test_efficientpose_leaves_the_upscaling_to_its_codec():
     assert [item.name for item in network.fields] == ["heatmaps_s8_pass2"]
     assert description.skeleton == MPII
     assert description.codec["type"] == efficientpose.CODEC_TYPE
+    # A black square of the network's size: with any other canvas its weights find next to nothing.
+    given = description.input
+    assert (given.short_side, given.min_side, given.max_side, given.padding) == (224, 224, 224, (0, 0, 0))
 
 
 def test_weights_of_another_size_are_refused():

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from fleetpose.codecs.fields import Field
 from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.geometry import PADDING
 from fleetpose.skeletons import Skeleton
 
 #: Key of the JSON text among an ONNX file's metadata properties.
@@ -36,6 +37,8 @@ class InputDescription:
     mean: tuple[float, float, float]  # of red, green and blue in 0 to 255; the input is (rgb - mean) / std
     std: tuple[float, float, float]
     max_side: int = MAX_SIDE  # pixels; pictures so long that a side would be longer are made smaller
+    min_side: int = 1  # pixels; shorter sides are padded to it
+    padding: tuple[int, int, int] = PADDING  # colour (R, G, B) of what no picture covers
 
     def __post_init__(self) -> None:
         if min(self.short_side, self.multiple, self.max_side) < 1:
@@ -128,7 +131,15 @@ _TOP_KINDS: _Kinds = {
     "input": dict,
     "card": dict,
 }
-_INPUT_KINDS: _Kinds = {"short_side": int, "multiple": int, "mean": list, "std": list, "max_side": int}
+_INPUT_KINDS: _Kinds = {
+    "short_side": int,
+    "multiple": int,
+    "mean": list,
+    "std": list,
+    "max_side": int,
+    "min_side": int,
+    "padding": list,
+}
 _FIELD_KINDS: _Kinds = {"kind": str, "channels": int, "stride": int, "label": str}
 _CARD_KINDS: _Kinds = {
     "licence": str,
@@ -193,16 +204,20 @@ def _field(data: object) -> Field:
 
 
 def _input(data: dict[str, Any]) -> InputDescription:
-    data = {"max_side": MAX_SIDE, **data}  # files from before there was this key lack it
+    # Files from before there were these keys lack them.
+    data = {"max_side": MAX_SIDE, "min_side": 1, "padding": list(PADDING), **data}
     _check_keys("model description's input", data, _INPUT_KINDS)
     red, green, blue = _numbers("mean", data["mean"], 3)
     std_red, std_green, std_blue = _numbers("std", data["std"], 3)
+    pad_red, pad_green, pad_blue = _numbers("padding", data["padding"], 3)
     return InputDescription(
         short_side=data["short_side"],
         multiple=data["multiple"],
         mean=(red, green, blue),
         std=(std_red, std_green, std_blue),
         max_side=data["max_side"],
+        min_side=data["min_side"],
+        padding=(int(pad_red), int(pad_green), int(pad_blue)),
     )
 
 

@@ -18,7 +18,7 @@ from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_ORDER, P
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.export.onnx_file import export_onnx
-from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
+from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, PADDING
 from fleetpose.models import MODELS, PoseNetwork
 from fleetpose.models.counting import count
 from fleetpose.models.efficientpose import VARIANTS, EfficientPose
@@ -109,6 +109,7 @@ def describe_converted(
         known = ", ".join(str(number) for number in sorted(SKELETONS))
         raise ConfigError(f"no skeleton has {num_keypoints} keypoints; known numbers: {known}")
     skeleton = SKELETONS[num_keypoints]
+    is_efficientpose = isinstance(network, EfficientPose)
     is_openpose = isinstance(network, LightweightOpenPose)
     return ModelDescription(
         name=name,
@@ -120,8 +121,11 @@ def describe_converted(
             multiple=network.size_multiple,
             mean=OPENPOSE_MEAN if is_openpose else IMAGE_MEAN,
             std=OPENPOSE_STD if is_openpose else IMAGE_STD,
-            # EfficientPose's authors bring the longer side to the network's size.
-            max_side=max(network.input_size) if isinstance(network, EfficientPose) else MAX_SIDE,
+            # EfficientPose finds next to nothing unless a picture's longer side is brought to the network's
+            # size and black fills the square, as in its training.
+            max_side=max(network.input_size) if is_efficientpose else MAX_SIDE,
+            min_side=max(network.input_size) if is_efficientpose else 1,
+            padding=(0, 0, 0) if is_efficientpose else PADDING,
         ),
         card=ModelCard(
             licence="unknown",
