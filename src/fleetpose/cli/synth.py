@@ -102,8 +102,8 @@ class Parts:
 
     def open(self) -> Library:
         """Load everything."""
-        from fleetpose.synth.assets import remembered_folder  # noqa: PLC0415 - help must not wait for it
         from fleetpose.cli.output import say  # noqa: PLC0415 - same
+        from fleetpose.synth.assets import remembered_folder  # noqa: PLC0415 - help must not wait for it
         from fleetpose.synth.library import BUILT_IN_BODY, Library  # noqa: PLC0415
 
         assets = self.assets if self.assets is not None else remembered_folder()
