@@ -7,8 +7,13 @@ import torch
 from fleetpose.losses import (
     LOCATION_SHARPNESS,
     associative_embedding_losses,
+    class_loss,
+    class_weights,
+    distillation_loss,
+    hard_keypoints,
     heatmap_loss,
     location_loss,
+    part_affinity_losses,
     presence_loss,
     tag_loss,
     top_down_losses,
@@ -301,6 +306,27 @@ def test_tag_loss_equals_the_official_one(reference):
     torch.testing.assert_close(torch.stack([push for _, push in losses]), reference["push_exp"])
 
 
+#: The authors of the top-down family halve their squared errors.
+AUTHORS_FACTOR = 0.5
+
+
+@pytest.fixture(scope="module")
+def top_down_reference(shared):
+    """Heatmaps, weights and losses of three crops, from the official implementation."""
+    with np.load(shared / "golden/loss/joints_mse.npz") as arrays:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize(("name", "is_weighted"), [("mse", True), ("mse_noweight", False)])
+def test_the_top_down_loss_is_twice_the_official_one(name, is_weighted, top_down_reference):
+    weights = top_down_reference["weight"][:, :, 0]
+    weights = weights if is_weighted else torch.ones_like(weights)
+
+    parts = top_down_losses(top_down_reference["output"], top_down_reference["target"], weights)
+
+    torch.testing.assert_close(AUTHORS_FACTOR * parts["total"], top_down_reference[name])
+
+
 def test_presence_is_the_cross_entropy_per_keypoint_mass():
     target = torch.tensor([[[[1.0, 0.0, 0.0]]]])
     predicted = torch.tensor([[[[0.5, 0.5, 0.2]]]])
@@ -349,3 +375,85 @@ def test_the_presence_weight_replaces_the_squared_error():
 
     assert parts["heatmaps_s4"] == pytest.approx(3 * 4 * math.log(2), abs=1e-5)
     assert parts["total"] == pytest.approx(parts["heatmaps_s4"].item())
+
+
+def test_only_the_hardest_keypoints_count_and_make_up_for_the_rest():
+    target = torch.zeros(1, 4, 2, 2)
+    predicted = torch.tensor([1.0, 3.0, 2.0, 4.0]).view(1, 4, 1, 1).expand(1, 4, 2, 2)
+    weights = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+
+    kept = hard_keypoints(predicted, target, weights, count=2)
+
+    assert kept.tolist() == [[0, 2, 2, 0]]
+
+
+def test_hard_keypoints_make_the_top_down_loss_the_mean_of_the_largest_errors():
+    target = torch.zeros(1, 4, 2, 2)
+    predicted = torch.tensor([1.0, 3.0, 2.0, 4.0]).view(1, 4, 1, 1).expand(1, 4, 2, 2)
+
+    parts = top_down_losses(predicted, target, torch.ones(1, 4), hardest=2)
+
+    assert parts["total"] == pytest.approx((9 + 16) / 2)
+
+
+@pytest.mark.parametrize(("name", "is_weighted"), [("ohkm8", True), ("ohkm_noweight8", False)])
+def test_the_loss_of_the_hardest_eight_is_twice_the_official_one(name, is_weighted, top_down_reference):
+    weights = top_down_reference["weight"][:, :, 0]
+    weights = weights if is_weighted else torch.ones_like(weights)
+    maps = top_down_reference["output"], top_down_reference["target"]
+
+    parts = top_down_losses(*maps, weights, hardest=8)
+
+    torch.testing.assert_close(AUTHORS_FACTOR * parts["total"], top_down_reference[name])
+
+
+def test_fields_of_vectors_have_their_own_factor():
+    predicted = {"heatmaps_s8": torch.ones(1, 1, 2, 2), "pafs_s8": torch.ones(1, 2, 2, 2)}
+    targets = {name: torch.zeros_like(value) for name, value in predicted.items()}
+    masks = {"heatmaps_s8": torch.ones(1, 1, 1, 1), "pafs_s8": torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)}
+
+    parts = part_affinity_losses(predicted, targets, masks, pafs={"pafs_s8": 3.0})
+
+    assert (parts["heatmaps_s8"], parts["pafs_s8"], parts["total"]) == (1.0, 0.5, 2.5)
+
+
+def test_pixels_of_no_class_do_not_count():
+    scores = torch.zeros(1, 2, 1, 2)
+    scores[0, 1, 0, 1] = 100
+
+    assert class_loss(scores, torch.tensor([[[0, 255]]])) == pytest.approx(math.log(2))
+    assert class_loss(scores, torch.full((1, 1, 2), 255)) == 0
+
+
+def test_scores_are_enlarged_to_the_labels():
+    scores = torch.tensor([0.0, 9.0]).view(1, 2, 1, 1)
+
+    loss = class_loss(scores, torch.ones(1, 4, 6, dtype=torch.int64))
+
+    assert loss == pytest.approx(math.log(1 + math.exp(-9)), rel=1e-3)
+
+
+def test_a_weighted_class_pulls_harder():
+    scores = torch.tensor([[0.0, 0.0], [0.0, 5.0]]).view(2, 2, 1, 1)
+    labels = torch.tensor([0, 1]).view(2, 1, 1)
+
+    plain = class_loss(scores, labels)
+
+    assert class_loss(scores, labels, weights=torch.tensor([3.0, 1.0])) > plain
+    assert class_loss(scores, labels, weights=torch.tensor([2.0, 2.0])) == pytest.approx(float(plain))
+
+
+def test_rare_classes_weigh_more_and_absent_ones_do_not_shift_the_mean():
+    weights = class_weights(torch.tensor([900.0, 100.0, 0.0]))
+
+    assert weights[1] > weights[0]
+    assert float(weights[:2].mean()) == pytest.approx(1)
+
+
+def test_a_teacher_is_only_heard_where_the_mask_lets_it():
+    predicted = {"a": torch.ones(1, 2, 1, 1), "b": torch.ones(1, 1, 1, 2)}
+    taught = {name: torch.zeros_like(value) for name, value in predicted.items()}
+
+    loss = distillation_loss(predicted, taught, {"a": torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)})
+
+    assert loss == pytest.approx(0.5 + 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def heatmap_loss(
@@ -88,6 +89,30 @@ def location_loss(
     return (entropy * shown).sum() / shown.sum().clamp(min=1)
 
 
+def hard_keypoints(
+    predicted: Tensor, target: Tensor, weights: Tensor, *, count: int, foreground_weight: float = 0.0
+) -> Tensor:
+    """Choose the keypoints that a network finds hardest (arXiv:1711.07319, Sect. 3.2).
+
+    Args:
+        predicted: `[B, K, h, w]`.
+        target: `[B, K, h, w]`.
+        weights: `[B, K]`, 0 where the keypoint does not count.
+        count: how many of each picture to keep.
+        foreground_weight: see `heatmap_loss`.
+
+    Returns:
+        `[B, K]`: the weights, times K / `count` where the error is among the greatest and 0 elsewhere, so
+        that means over keypoints become means over the chosen ones.
+    """
+    error = (predicted.detach() - target).square()
+    error = (error * (1 + foreground_weight * target)).mean(dim=(2, 3)) * weights
+    keypoints = weights.shape[1]
+    kept = min(count, keypoints)
+    is_hard = torch.zeros_like(weights).scatter(1, error.topk(kept, dim=1).indices, 1.0)
+    return weights * is_hard * (keypoints / kept)
+
+
 def top_down_losses(
     predicted: Tensor,
     target: Tensor,
@@ -96,6 +121,7 @@ def top_down_losses(
     foreground_weight: float = 0.0,
     location_weight: float = 0.0,
     presence_weight: float = 0.0,
+    hardest: int = 0,
 ) -> dict[str, Tensor]:
     """Add up the parts of the top-down loss.
 
@@ -107,11 +133,16 @@ def top_down_losses(
         location_weight: factor of `location_loss`; the papers use 0.
         presence_weight: factor of `presence_loss`, which then takes the place of `heatmap_loss`, the papers'
             loss.
+        hardest: count only so many keypoints of each picture, see `hard_keypoints`; 0 counts all.
 
     Returns:
         `heatmaps`, `location` (unweighted) if asked for, and `total`.
     """
     are_chances = presence_weight > 0
+    if hardest:
+        weights = hard_keypoints(
+            predicted, target, weights, count=hardest, foreground_weight=foreground_weight
+        )
     mask = weights[:, :, None, None]
     if are_chances:
         parts = {"heatmaps": presence_weight * presence_loss(predicted, target, mask)}
@@ -210,3 +241,98 @@ def associative_embedding_losses(
         total = total + location_weight * parts["location"]
     parts["total"] = total
     return parts
+
+
+def part_affinity_losses(
+    predicted: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    *,
+    pafs: Mapping[str, float],
+    foreground_weight: float = 0.0,
+) -> dict[str, Tensor]:
+    """Compare heatmaps and part affinity fields of all passes by their squared error.
+
+    Args:
+        predicted: the network's maps by field name.
+        targets: `[B, C, h, w]` by field name.
+        masks: `[B, C, h, w]` or `[B, C, 1, 1]` by the same names, 1 where the cell counts.
+        pafs: factor of each field of vectors, by name; the other maps are heatmaps, of factor 1.
+        foreground_weight: of heatmaps, see `heatmap_loss`.
+
+    Returns:
+        One scalar per map, without its factor, and `total`.
+    """
+    parts = {
+        name: heatmap_loss(
+            predicted[name],
+            target,
+            masks[name],
+            foreground_weight=0.0 if name in pafs else foreground_weight,
+        )
+        for name, target in targets.items()
+    }
+    total = torch.stack([pafs.get(name, 1.0) * part for name, part in parts.items()]).sum()
+    return {**parts, "total": total}
+
+
+#: Class of pixels that do not count.
+IGNORED_CLASS = 255
+
+
+def class_loss(
+    scores: Tensor, labels: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy between scores and classes, of pictures or of their pixels.
+
+    Args:
+        scores: `[B, C, h, w]` before the softmax; enlarged to the labels' size if they have another.
+        labels: `[B, H, W]` int64 classes, `IGNORED_CLASS` where nobody knows.
+        weights: `[C]` of the classes; None weighs all alike.
+        smoothing: share of the certainty that all classes divide.
+
+    Returns:
+        Scalar in nats: weighted mean over what counts; 0 where nothing does.
+    """
+    if scores.shape[2:] != labels.shape[1:]:
+        size = (labels.shape[1], labels.shape[2])
+        scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
+    if not bool((labels != IGNORED_CLASS).any()):
+        return scores.sum() * 0
+    return functional.cross_entropy(
+        scores.float(), labels, weight=weights, ignore_index=IGNORED_CLASS, label_smoothing=smoothing
+    )
+
+
+def class_weights(counts: Tensor) -> Tensor:
+    """Weights that let rare classes count for more: 1 / ln(1.02 + share), of mean 1 over classes that occur.
+
+    The formula of ENet (arXiv:1606.02147, Sect. 5.2) grows for rare classes, but not beyond all bounds.
+
+    Args:
+        counts: `[C]` pixels of each class.
+
+    >>> class_weights(torch.tensor([98.0, 2.0])).tolist()[1] > 1
+    True
+    """
+    shares = counts / counts.sum().clamp(min=1)
+    weights = 1 / torch.log(1.02 + shares)
+    present = counts > 0
+    return weights / weights[present].mean() if bool(present.any()) else torch.ones_like(weights)
+
+
+def distillation_loss(
+    predicted: Mapping[str, Tensor],
+    taught: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+) -> Tensor:
+    """Mean squared error to a teacher's heatmaps, summed over fields.
+
+    Args:
+        predicted: the student's maps by field name.
+        taught: the teacher's heatmaps `[B, K, h, w]`; only these fields are compared.
+        masks: which cells count, by field name; fields without one count whole. Lite Pose uses the same as
+            for the labels (arXiv:2205.01271).
+    """
+    parts = [heatmap_loss(predicted[name], target, masks.get(name)) for name, target in taught.items()]
+    return torch.stack(parts).sum()

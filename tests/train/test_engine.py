@@ -16,11 +16,11 @@ from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.errors import CheckpointError, ConfigError, DatasetError, ShapeError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
 from fleetpose.train.checkpoint import load_checkpoint
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, read_config
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, read_config
 from fleetpose.train.stopping import TrainingStoppedError
 
 #: Columns that a clock fills.
-CLOCK = {"seconds", "scenes_per_s"}
+CLOCK = {"seconds", "scenes_per_s", "waiting"}
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def assert_same_run(first, second):
     for state in states:
         state["progress"].pop("seconds")
         state.pop("config")
+        state.pop("card")  # tells the hours, too
     torch.testing.assert_close(*states, rtol=0, atol=0)
     for name in ("train.csv", "validation.csv"):
         assert rows_of(first / name) == rows_of(second / name)
@@ -403,3 +404,105 @@ def test_arithmetic_in_half_precision_learns_and_keeps_full_weights(config, trai
     train(config, exact)
     assert losses == pytest.approx([float(row["total"]) for row in rows_of(exact / "train.csv")], rel=0.05)
     assert losses != [float(row["total"]) for row in rows_of(exact / "train.csv")]
+
+
+def test_averaged_gradients_of_parts_do_what_one_large_batch_does(config, train, tmp_path):
+    still = replace(config.loss, location=0)  # a mean over peaks: not the mean of its parts
+    whole = replace(config, model="tiny", loss=still, phases=(replace(config.phases[0], batch=4),))
+    part = replace(whole.phases[0], batch=2)
+
+    train(whole, tmp_path / "whole")
+    train(
+        replace(whole, phases=(part,), optimiser=replace(whole.optimiser, accumulate=2)), tmp_path / "parts"
+    )
+
+    states = [load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts")]
+    torch.testing.assert_close(states[0]["network"], states[1]["network"], rtol=1e-3, atol=1e-5)
+    assert [state["progress"]["scenes"] for state in states] == [24, 24]
+
+
+def test_an_interrupted_run_of_averaged_gradients_goes_on_too(every_step, train, acts, tmp_path):
+    settings = replace(every_step, optimiser=replace(every_step.optimiser, accumulate=2))
+    train(settings, tmp_path / "whole", validate=acts.watch())
+
+    train(settings, tmp_path / "parts", validate=acts.interrupt(7))
+    train(settings, tmp_path / "parts", validate=acts.watch(), is_resumed=True)
+
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_frozen_modules_stay_as_they_are(config, train, tmp_path):
+    train(replace(config, frozen=("fine",)), tmp_path)
+    train(replace(config, phases=(replace(config.phases[0], steps=1),)), tmp_path / "other")
+
+    state, other = (
+        load_checkpoint(folder / "last.pt")["network"] for folder in (tmp_path, tmp_path / "other")
+    )
+    torch.manual_seed(config.seed)
+    from fleetpose.models import build
+
+    fresh = build(config.model, num_keypoints=3).state_dict()
+    torch.testing.assert_close(state["fine.0.weight"], fresh["fine.0.weight"], rtol=0, atol=0)
+    assert not torch.equal(state["coarse.0.weight"], fresh["coarse.0.weight"])
+    assert not torch.equal(other["fine.0.weight"], fresh["fine.0.weight"])
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_score(every_step, train, tmp_path):
+    scores = iter([0.1, 0.5, 0.3, 0.5, 0.4, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+    train(replace(every_step, best_by="b"), tmp_path, validate=lambda _: {"a": 1.0, "b": next(scores)})
+
+    best = load_checkpoint(tmp_path / "best.pt")
+    assert best["progress"]["step"] == 2  # of equal ones the earlier
+    assert best["card"]["metrics"] == {"a": 1.0, "b": 0.5}
+
+
+def test_a_score_that_does_not_exist_cannot_choose_the_best(every_step, train, tmp_path):
+    with pytest.raises(ConfigError, match="best_by must be one of a, got c"):
+        train(replace(every_step, best_by="c"), tmp_path, validate=lambda _: {"a": 1.0})
+
+
+def test_a_validation_leaves_a_picture_of_what_the_network_predicts(config, train, acts, tmp_path):
+    grey = np.full((8, 8, 3), 77, np.uint8)
+
+    train(config, tmp_path, validate=acts.watch(), depict=lambda _: grey)
+
+    assert cv2.imread(str(tmp_path / "samples" / "0000011.png")).mean() == 77
+
+
+def test_the_folder_tells_the_environment_and_checkpoints_have_cards(config, train, tmp_path):
+    train(config, tmp_path)
+
+    environment = yaml.safe_load((tmp_path / "environment.yaml").read_text())
+    card = load_checkpoint(tmp_path / "last.pt")["card"]
+    assert environment["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert environment["device"] == "cpu"
+    assert card["data"] == [str(config.sources[0].annotations)]
+    assert card["hours"] > 0
+
+
+def test_a_students_loss_holds_its_teacher(config, train, tmp_path):
+    train(replace(config, model="tiny"), tmp_path / "teacher")
+    taught = replace(
+        config, model="tiny", teacher=TeacherSettings(tmp_path / "teacher/last.pt", weight=2.0, labels=0.5)
+    )
+
+    train(replace(taught, init=tmp_path / "teacher/last.pt"), tmp_path / "student")
+
+    first = {name: float(value) for name, value in rows_of(tmp_path / "student/train.csv")[0].items()}
+    labels = (
+        first["heatmaps_s4"]
+        + first["heatmaps_s2"]
+        + 0.01 * sum(first[name] for name in ("pull", "push", "location"))
+    )
+    assert first["teacher"] == pytest.approx(0, abs=1e-12)  # it begins as its teacher
+    assert first["total"] == pytest.approx(0.5 * labels, rel=1e-4)
+    assert float(rows_of(tmp_path / "student/train.csv")[-1]["teacher"]) > 0
+
+
+def test_the_log_tells_which_share_of_the_time_waits_for_data(config, train, tmp_path):
+    train(config, tmp_path)
+
+    with (tmp_path / "train.csv").open(newline="") as file:
+        shares = [float(row["waiting"]) for row in csv.DictReader(file)]
+    assert all(0 < share < 1 for share in shares[1:])  # drawn by the trainer itself: never nothing

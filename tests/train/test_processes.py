@@ -115,6 +115,25 @@ def test_a_killed_process_leaves_no_loader_behind_and_its_run_goes_on(start, tmp
     assert load_checkpoint(tmp_path / "run/last.pt")["progress"]["step"] == step + 6
 
 
+def test_a_run_killed_in_the_middle_ends_as_one_that_was_left_alone(start, tmp_path):
+    settings = ("workers=1", "checkpoint_every_s=0.01", "phases.0.steps=150", "phases.1.steps=20")
+    whole = start(tmp_path / "whole", *settings)
+    assert whole.wait(timeout=240) == 0, whole.stderr.read()
+    killed = start(tmp_path / "killed", *settings)
+    wait_until((tmp_path / "killed/last.pt").exists)
+    killed.kill()
+    killed.wait()
+    step = load_checkpoint(tmp_path / "killed/last.pt")["progress"]["step"]
+
+    again = start(tmp_path / "killed", "--resume", *settings)
+
+    assert again.wait(timeout=240) == 0, again.stderr.read()
+    assert 0 < step < 170
+    states = [load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed")]
+    for key in ("network", "ema", "optimiser"):
+        torch.testing.assert_close(states[0][key], states[1][key], rtol=0, atol=0)
+
+
 def test_a_loss_that_is_no_number_ends_both_of_two_processes(start, tmp_path):
     run = start(tmp_path / "run", "--devices", 2, "optimiser.lr=1.0e+30", "optimiser.warmup_steps=0")
 

@@ -20,6 +20,81 @@ PAPER_SIGMA_CELLS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class PictureSet:
+    """Pictures with classes: one per picture for classification, one per pixel for segmentation.
+
+    Attributes:
+        layout: how the files lie, see `fleetpose.data.classification` and `fleetpose.data.segmentation`.
+        root: folder of the data; for rendered people the COCO file.
+        split: part of the data. For an image folder it is a folder below `root`, "" for `root` itself; for
+            CamVid the labels are in the folder of that name with "_labels" behind it.
+    """
+
+    layout: Literal["image_folder", "cifar100", "cityscapes", "camvid", "synth"]
+    root: Path
+    split: str = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCropSettings:
+    """How pictures with classes are cut out.
+
+    Attributes:
+        area: lowest and highest share of the picture that a crop shows, for classification.
+        stretch: highest ratio of the crop's sides, for classification.
+        padding: pixels of canvas around the picture, for classification.
+        zoom: lowest and highest enlargement, for segmentation.
+        light: strength of photometric changes, from 0 to 1.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    stretch: float = 4 / 3
+    padding: int = 0
+    zoom: tuple[float, float] = (0.5, 2.0)
+    light: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticSettings:
+    """Which parts of a supernet are trained: at every step another one, drawn from these.
+
+    Attributes:
+        resolutions: sides of the input, in pixels; pictures of other sizes are resized.
+        ratios: widths, as shares of the largest.
+    """
+
+    resolutions: tuple[int, ...] = (256, 320, 384, 448, 512)
+    ratios: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+
+    def __post_init__(self) -> None:
+        _require(min(self.resolutions, default=0) >= 1, "elastic.resolutions", "sizes", self.resolutions)
+        is_share = bool(self.ratios) and all(0 < ratio <= 1 for ratio in self.ratios)
+        _require(is_share, "elastic.ratios", "shares above 0 and up to 1", self.ratios)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSettings:
+    """A network to learn from, beside the labels.
+
+    Attributes:
+        path: `last.pt` of a training run, a model file (.onnx), or a .tflite file of EfficientPose's or
+            MoveNet's kind, which know one person per picture and so can teach top-down networks only.
+        weight: factor of the squared error to the teacher's heatmaps; Lite Pose uses 1.
+        labels: factor of everything else, that is of the loss on the labels.
+        size: (H, W) at which the teacher sees the pictures; None for the student's size.
+    """
+
+    path: Path
+    weight: float = 1.0
+    labels: float = 1.0
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.weight > 0, "teacher.weight", "above 0", self.weight)
+        _require(self.labels >= 0, "teacher.labels", "at least 0", self.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """A stretch of training at one input size; a run goes through its phases in turn.
 
@@ -29,6 +104,9 @@ class Phase:
         steps: optimiser steps.
         scenes: how scenes are drawn, for networks that see whole pictures.
         crops: how crops are drawn, for networks that see one person at a time.
+        pictures: how pictures with classes are cut out, for classification and segmentation.
+        sigma_scale: spread of the target Gaussians in this phase, as a multiple of the settings' own; a
+            schedule of spreads is a row of phases that differ in this.
     """
 
     size: tuple[int, int]
@@ -36,6 +114,8 @@ class Phase:
     steps: int
     scenes: SceneSettings = field(default_factory=SceneSettings)
     crops: CropSettings = field(default_factory=CropSettings)
+    pictures: PictureCropSettings = field(default_factory=PictureCropSettings)
+    sigma_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if min(*self.size, self.batch, self.steps) < 1:
@@ -43,23 +123,42 @@ class Phase:
                 f"a phase needs a size, a batch and steps of at least 1, "
                 f"got size {self.size}, batch {self.batch} and steps {self.steps}"
             )
+        _require(self.sigma_scale > 0, "sigma_scale of a phase", "above 0", self.sigma_scale)
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserSettings:
-    """AdamW with a linear warm-up and a cosine decay to a hundredth of the highest rate.
+    """How weights move; by default AdamW with a linear warm-up and a cosine decay to a hundredth.
 
     Attributes:
         lr: highest learning rate.
+        kind: "adamw", "adam" or "sgd", which has a momentum.
+        momentum: of SGD.
+        schedule: how the rate falls: "cosine" to a hundredth, at the "drops" alone, or "cyclical".
+        drops: shares of the run's steps at which "drops" multiplies the rate by `drop_factor`.
+        drop_factor: see `drops`.
+        cycle_steps: length of a triangle of "cyclical", which goes up and down between two bounds.
+        lowest_share: lower bound of the first triangle, as a share of `lr`.
+        last_share: where both bounds of "cyclical" have met in the end, as a share of `lr`.
         warmup_steps: steps over which the rate rises from 0.
-        weight_decay: decoupled decay; not applied to biases and normalisation.
+        weight_decay: not applied to biases and normalisation; decoupled in AdamW.
+        accumulate: batches whose gradients are averaged for one step.
         clip_norm: largest norm of the gradient, 0 for no limit.
         ema_decay: decay of the running average of the weights, which is what gets exported.
     """
 
     lr: float = 2e-3
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = 0.9
+    schedule: Literal["cosine", "drops", "cyclical"] = "cosine"
+    drops: tuple[float, ...] = ()
+    drop_factor: float = 0.1
+    cycle_steps: int = 1000
+    lowest_share: float = 1 / 3000
+    last_share: float = 0.02
     warmup_steps: int = 200
     weight_decay: float = 1e-4
+    accumulate: int = 1
     clip_norm: float = 0.0
     ema_decay: float = 0.999
 
@@ -69,6 +168,15 @@ class OptimiserSettings:
         _require(self.weight_decay >= 0, "optimiser.weight_decay", "at least 0", self.weight_decay)
         _require(self.clip_norm >= 0, "optimiser.clip_norm", "at least 0", self.clip_norm)
         _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "from 0 to below 1", self.ema_decay)
+        _require(0 <= self.momentum < 1, "optimiser.momentum", "from 0 to below 1", self.momentum)
+        _require(self.accumulate >= 1, "optimiser.accumulate", "at least 1", self.accumulate)
+        _require(self.cycle_steps >= 1, "optimiser.cycle_steps", "at least 1", self.cycle_steps)
+        _require(0 < self.drop_factor <= 1, "optimiser.drop_factor", "above 0, up to 1", self.drop_factor)
+        for name in ("lowest_share", "last_share"):
+            share = getattr(self, name)
+            _require(0 < share <= 1, f"optimiser.{name}", "above 0, up to 1", share)
+        is_in_order = list(self.drops) == sorted(self.drops) and all(0 < at < 1 for at in self.drops)
+        _require(is_in_order, "optimiser.drops", "rising shares between 0 and 1", self.drops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +193,14 @@ class LossSettings:
         sigma_cells: spread of the target Gaussians of each heatmap field; none for the papers' 2 everywhere.
         heatmaps: factor of each heatmap field, in the same order; none for the papers' 1 everywhere. A field
             with 0 costs nothing and learns nothing.
+        hard_keypoints: of each picture, only so many keypoints with the largest errors count, 0 for all
+            (online hard keypoint mining, arXiv:1711.07319); for top-down networks.
+        pafs: factor of part affinity fields, for networks with those.
+        sigma_px: spread of the target Gaussians in pixels, for networks with part affinity fields; 0 for
+            their codec's own.
+        classes: factor of the cross-entropy of classes beside keypoints.
+        is_class_balanced: weigh classes of pixels by how rare they are, see `losses.class_weights`.
+        label_smoothing: share of the certainty of a picture's class that all classes divide.
     """
 
     tags: float = 1e-3
@@ -93,13 +209,24 @@ class LossSettings:
     presence: float = 0.0
     sigma_cells: tuple[float, ...] = ()
     heatmaps: tuple[float, ...] = ()
+    hard_keypoints: int = 0
+    pafs: float = 1.0
+    sigma_px: float = 0.0
+    classes: float = 1.0
+    is_class_balanced: bool = False
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        lowest = min(self.tags, self.foreground, self.location, self.presence)
+        lowest = min(self.tags, self.foreground, self.location, self.presence, self.pafs, self.classes)
         _require(lowest >= 0, "every weight of the loss", "at least 0", lowest)
         _require(min(self.sigma_cells, default=1) > 0, "loss.sigma_cells", "above 0", self.sigma_cells)
         _require(min(self.heatmaps, default=0) >= 0, "loss.heatmaps", "at least 0", self.heatmaps)
         _require(max(self.heatmaps, default=1) > 0, "loss.heatmaps", "above 0 somewhere", self.heatmaps)
+        _require(self.hard_keypoints >= 0, "loss.hard_keypoints", "at least 0", self.hard_keypoints)
+        _require(self.sigma_px >= 0, "loss.sigma_px", "at least 0", self.sigma_px)
+        _require(
+            0 <= self.label_smoothing < 1, "loss.label_smoothing", "from 0 to below 1", self.label_smoothing
+        )
 
     def per_heatmap(self, count: int, model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return factors and spreads, one each for the `count` heatmap fields of `model`.
@@ -142,7 +269,17 @@ class TrainConfig:
         sources: training mixture.
         phases: stretches of training, in order.
         skeleton: built-in name or YAML file.
-        init: checkpoint whose averaged weights are the start, None for random weights.
+        pictures: pictures with classes, for classification and segmentation.
+        pictures_share: share of those in the batches of networks that learn keypoints and classes.
+        num_classes: classes of a classifier; 0 for the network's own.
+        init: checkpoint whose averaged weights are the start, None for random weights. A LitePose may begin
+            with the supernet's.
+        init_backbone: checkpoint of a classifier whose weights the network's EfficientNet begins with: of a
+            training run, or published.
+        frozen: patterns of modules' names, such as "backbone" or "stage.*", whose weights and statistics
+            stay as they are.
+        teacher: a network to learn from, beside the labels.
+        elastic: train a supernet by its parts.
         seed: of weights, scenes and everything random.
         precision: of the network's arithmetic, as Fabric names it; weights and losses stay fp32. "bf16-mixed"
             is about 1.5 times faster than "32-true" on CPUs with bf16 instructions, and slower on others.
@@ -151,6 +288,8 @@ class TrainConfig:
         log_every_steps: steps between lines of the log.
         checkpoint_every_s: seconds between checkpoints.
         validation: sets that are scored.
+        validation_pictures: the same for networks that tell classes.
+        best_by: score by which `best.pt` is chosen, such as "coco_dev/AP"; "" for the first one.
         validate_every_s: seconds of training between validations, 0 for only at the end.
         short_side: pixels of the shorter side at which pictures are validated and predicted.
         grouping: how the trained model's peaks become people; a lone peak is taken for noise.
@@ -160,7 +299,14 @@ class TrainConfig:
     sources: tuple[Source, ...]
     phases: tuple[Phase, ...]
     skeleton: str = "coco17"
+    pictures: tuple[PictureSet, ...] = ()
+    pictures_share: float = 0.5
+    num_classes: int = 0
     init: Path | None = None
+    init_backbone: Path | None = None
+    frozen: tuple[str, ...] = ()
+    teacher: TeacherSettings | None = None
+    elastic: ElasticSettings | None = None
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     seed: int = 0
@@ -170,6 +316,8 @@ class TrainConfig:
     log_every_steps: int = 50
     checkpoint_every_s: float = 120.0
     validation: tuple[ValidationSet, ...] = ()
+    validation_pictures: tuple[PictureSet, ...] = ()
+    best_by: str = ""
     validate_every_s: float = 1200.0
     short_side: int = 256
     grouping: GroupingSettings = field(default_factory=lambda: GroupingSettings(min_keypoints=3))
@@ -177,6 +325,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.phases:
             raise ConfigError("a run needs at least one phase")
+        _require(0 < self.pictures_share < 1, "pictures_share", "between 0 and 1", self.pictures_share)
+        _require(self.num_classes >= 0, "num_classes", "at least 0", self.num_classes)
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
         _require(self.threads >= 0, "threads", "at least 0", self.threads)
         _require(self.workers >= 0, "workers", "at least 0", self.workers)

@@ -19,7 +19,7 @@ _ROOM = (64, 30, 16, 26)
 #: More points of a curve than these nobody can see.
 _MAX_POINTS = 2000
 #: Columns that say when, not how well.
-_NO_CURVE = frozenset({"step", "scenes", "seconds"})
+_NO_CURVE = frozenset({"step", "scenes", "seconds", "waiting"})
 _INK, _GRID, _CURVE = (40, 40, 40), (225, 225, 225), (31, 119, 180)
 
 Canvas = npt.NDArray[np.uint8]

@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,25 +27,31 @@ from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from fleetpose.errors import CheckpointError, ConfigError
-from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
-from fleetpose.models import PoseNetwork, build
+from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image
+from fleetpose.losses import distillation_loss
+from fleetpose.media.images import write_image
+from fleetpose.models import PoseNetwork
 from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import to_plain
-from fleetpose.skeletons import load_skeleton
+from fleetpose.train.card import card_of, describe_environment
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings
 from fleetpose.train.curves import draw_curves
-from fleetpose.train.log import Table
+from fleetpose.train.log import Table, TensorBoard
 from fleetpose.train.machine import machine_settings
-from fleetpose.train.optimisation import adamw, averaged_copy, learning_rate
+from fleetpose.train.networks import build_network, take_starting_weights
+from fleetpose.train.optimisation import averaged_copy, freeze, learning_rate, optimiser_for
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
 from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
-from fleetpose.train.tasks import task_of
+from fleetpose.train.tasks import BatchPreparer, task_of
+from fleetpose.train.teachers import open_teacher
 
 logger = logging.getLogger(__name__)
 
 #: Averaged network → scores by name, such as {"coco_dev/AP": 12.3}.
 Validate = Callable[[PoseNetwork], Mapping[str, float]]
+#: Averaged network → picture of what it predicts, `[H, W, 3]` RGB.
+Depict = Callable[[PoseNetwork], Image]
 
 #: How long processes wait for one another: the first one alone validates, which may take long.
 PATIENCE = timedelta(hours=6)
@@ -73,6 +81,7 @@ def train(
     *,
     is_resumed: bool = False,
     validate: Validate | None = None,
+    depict: Depict | None = None,
     devices: int = 1,
     accelerator: str = "auto",
 ) -> Progress:
@@ -82,10 +91,13 @@ def train(
 
     Args:
         config: what to train, on what and how.
-        folder: gets `config.yaml`, `train.csv`, `validation.csv`, `curves.png` and `last.pt`.
+        folder: gets `config.yaml`, `environment.yaml`, `train.csv`, `validation.csv`, `curves.png`,
+            `samples/`, `best.pt` and `last.pt`.
         is_resumed: go on from `last.pt`. Settings may differ from those that the run had: the differences are
             logged and kept in `changes.yaml`.
-        validate: scores the averaged network from time to time, in the first process.
+        validate: scores the averaged network from time to time, in the first process. The highest of its
+            first score, or of `config.best_by`, decides what `best.pt` keeps.
+        depict: draws what the averaged network predicts, after each validation.
         devices: processes or accelerators to train on.
         accelerator: "auto", "cpu", "cuda" … as Fabric names them.
 
@@ -108,19 +120,19 @@ def train(
     with machine_settings(threads=config.threads):
         run = _Run(config, folder, fabric, is_resumed=is_resumed)
         with stop_signals() as is_asked_to_stop:
-            for batch in run.remaining_batches():
-                losses = run.step(batch)
+            for parts in run.remaining_batches():
+                losses = run.step(parts)
                 if run.progress.step % config.log_every_steps == 0:
                     run.log(losses)
                 if run.is_due("checkpoint", every_s=config.checkpoint_every_s):
                     run.save()
                 if run.is_due("validation", every_s=config.validate_every_s):
-                    run.validate(validate)
+                    run.validate(validate, depict)
                 if run.agree(is_asked_to_stop()):
                     break
         run.save()
         if run.progress.step >= config.total_steps:
-            run.validate(validate)
+            run.validate(validate, depict)
         run.draw()
         fabric.barrier()
     return run.progress
@@ -138,10 +150,14 @@ class _Run:
         network = self._starting_network(is_resumed=is_resumed)
         self.task = task_of(network, config)
         self.datasets = self.task.datasets()
+        self.teacher = open_teacher(config, self.task.codec) if config.teacher is not None else None
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
-        self.network, self.optimiser = fabric.setup(network, adamw(network, config.optimiser))
+        self.frozen = freeze(network, config.frozen)
+        self.network, self.optimiser = fabric.setup(network, optimiser_for(network, config.optimiser))
         self.network.train()
+        for module in self.frozen:
+            module.eval()  # or the statistics of its normalisation would move
         self.mean = torch.tensor(IMAGE_MEAN, device=fabric.device)
         self.std = torch.tensor(IMAGE_STD, device=fabric.device)
         self.progress = Progress()
@@ -151,6 +167,7 @@ class _Run:
             self._open_folder(state)
         self._clock = time.perf_counter()
         self._logged = (self.progress.scenes, self.progress.seconds)
+        self._waited = 0.0
         self._last_time = dict.fromkeys(("validation", "checkpoint"), self.progress.seconds)
 
     def _earlier_state(self, *, is_resumed: bool) -> dict[str, Any] | None:
@@ -168,18 +185,23 @@ class _Run:
 
     def _starting_network(self, *, is_resumed: bool) -> PoseNetwork:
         torch.manual_seed(self.config.seed)
-        network = build(self.config.model, num_keypoints=len(load_skeleton(self.config.skeleton)))
+        network = build_network(self.config)
         for phase in self.config.phases:
             network.check_size(phase.size)
-        if self.config.init is not None and not is_resumed:
-            load_strictly(network, load_checkpoint(self.config.init)["ema"])
+        if not is_resumed:
+            take_starting_weights(network, self.config)
         return network
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         plain = to_plain(self.config)
         (self.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+        environment = describe_environment(self.fabric)
+        (self.folder / "environment.yaml").write_text(
+            yaml.safe_dump(environment, sort_keys=False), encoding="utf-8"
+        )
         step = self.progress.step
+        self.board = TensorBoard(self.folder, purge_step=step)
         self.train_table = Table(self.folder / "train.csv", keep_up_to_step=step)
         self.validation_table = Table(self.folder / "validation.csv", keep_up_to_step=step)
         if state is not None:
@@ -198,25 +220,35 @@ class _Run:
             entry = {"step": self.progress.step, **{name: list(pair) for name, pair in changes.items()}}
             yaml.safe_dump([entry], file, sort_keys=False)
 
-    def remaining_batches(self) -> Iterator[Item]:
-        """Batches of every phase from the present step on."""
-        world = self.fabric.world_size
+    def remaining_batches(self) -> Iterator[list[Item]]:
+        """Batches of every phase from the present step on, as many at a time as make one step."""
+        world, parts = self.fabric.world_size, self.config.optimiser.accumulate
         first_step = first_scene = 0
         for phase, dataset in zip(self.config.phases, self.datasets, strict=True):
             done = min(max(self.progress.step - first_step, 0), phase.steps)
             if done < phase.steps:
                 numbers = SampleNumbers(
-                    first=first_scene + done * phase.batch * world,
-                    steps=phase.steps - done,
+                    first=first_scene + done * phase.batch * world * parts,
+                    steps=(phase.steps - done) * parts,
                     batch=phase.batch,
                     rank=self.fabric.global_rank,
                     world=world,
                 )
-                yield from batches(dataset, numbers, workers=self.config.workers)
+                drawn = batches(dataset, numbers, workers=self.config.workers)
+                with closing(drawn):
+                    while group := self._wait_for(drawn, parts):
+                        yield group
             first_step += phase.steps
-            first_scene += phase.steps * phase.batch * world
+            first_scene += phase.steps * phase.batch * world * parts
 
-    def step(self, batch: Item) -> dict[str, Tensor]:
+    def _wait_for(self, drawn: Iterator[Item], count: int) -> list[Item]:
+        """Take batches, and note how long that takes: the device has nothing to do meanwhile."""
+        start = time.perf_counter()
+        group = list(islice(drawn, count))
+        self._waited += time.perf_counter() - start
+        return group
+
+    def step(self, parts: Sequence[Item]) -> dict[str, Tensor]:
         """Take one optimiser step and return the parts of the loss."""
         settings = self.config.optimiser
         # Randomness inside the network, too, follows from the number of the step, so that a resumed run
@@ -224,26 +256,40 @@ class _Run:
         torch.manual_seed(_step_seed(self.config.seed, self.progress.step, self.fabric.global_rank))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.config.total_steps, settings)
-        losses = self._losses(*self.fabric.to_device(batch))
-        self._check_finite(losses)
         self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(losses["total"])
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(parts, start=1):
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
+                losses = self._losses(*self.fabric.to_device(batch))
+                self._check_finite(losses)
+                self.fabric.backward(losses["total"] / len(parts))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(parts)
         if settings.clip_norm:
             self.fabric.clip_gradients(self.network, self.optimiser, max_norm=settings.clip_norm)
         self.optimiser.step()
         if self.fabric.is_global_zero:
             self.averaged.update_parameters(self.network.module)
         self.progress.step += 1
-        self.progress.scenes += len(batch[0]) * self.fabric.world_size
+        self.progress.scenes += sum(len(images) for images, _ in parts) * self.fabric.world_size
         now = time.perf_counter()
         self.progress.seconds += now - self._clock
         self._clock = now
-        return losses
+        return sums
 
     def _losses(self, images: Tensor, labels: Labels) -> dict[str, Tensor]:
+        config, teacher = self.config, self.config.teacher
         normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        seed = _step_seed(config.seed, self.progress.step, 0)
+        if isinstance(self.task, BatchPreparer):
+            normalised, labels = self.task.prepare(self.network.module, normalised, labels, seed=seed)
         predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
-        return self.task.losses(predicted, labels)
+        losses = self.task.losses(predicted, labels)
+        if self.teacher is not None and teacher is not None:
+            taught, masks = self.teacher(images, normalised, labels)
+            losses["teacher"] = distillation_loss(predicted, taught, masks)
+            losses["total"] = teacher.labels * losses["total"] + teacher.weight * losses["teacher"]
+        return losses
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop every process if a part of the loss of any one is no finite number."""
@@ -279,19 +325,21 @@ class _Run:
             return
         progress, config = self.progress, self.config
         scenes, seconds = self._logged
-        rate = (progress.scenes - scenes) / max(progress.seconds - seconds, 1e-9)
-        self._logged = (progress.scenes, progress.seconds)
+        elapsed = max(progress.seconds - seconds, 1e-9)
+        rate, waiting = (progress.scenes - scenes) / elapsed, self._waited / elapsed
+        self._logged, self._waited = (progress.scenes, progress.seconds), 0.0
         parts = {name: float(value.detach()) for name, value in losses.items()}
-        self.train_table.add(
-            {
-                "step": progress.step,
-                "scenes": progress.scenes,
-                "seconds": progress.seconds,
-                "lr": self.optimiser.param_groups[0]["lr"],
-                "scenes_per_s": rate,
-                **parts,
-            }
-        )
+        row = {
+            "step": progress.step,
+            "scenes": progress.scenes,
+            "seconds": progress.seconds,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "scenes_per_s": rate,
+            "waiting": waiting,
+            **parts,
+        }
+        self.train_table.add(row)
+        self.board.add("train", row)
         left = _remaining_scenes(config, progress.step, self.fabric.world_size) / max(rate, 1e-9)
         logger.info(
             "step %d/%d  loss %.5f  %.1f scenes/s  about %s left",
@@ -299,8 +347,8 @@ class _Run:
             timedelta(seconds=round(left)),
         )
 
-    def validate(self, validate: Validate | None) -> None:
-        """Score the averaged network and keep the row, unless this step has one."""
+    def validate(self, validate: Validate | None, depict: Depict | None = None) -> None:
+        """Score the averaged network and keep the row, and it if it is the best, unless this step has one."""
         if validate is None or not self.fabric.is_global_zero:
             return
         if self.validation_table.last_step == self.progress.step:
@@ -308,11 +356,30 @@ class _Run:
         network = self.averaged.module.eval()
         with torch.no_grad():
             scores = dict(validate(cast("PoseNetwork", network)))
+            if depict is not None:
+                picture = self.folder / "samples" / f"{self.progress.step:07d}.png"
+                picture.parent.mkdir(exist_ok=True)
+                write_image(picture, depict(cast("PoseNetwork", network)))
         network.train()
-        self.validation_table.add({"step": self.progress.step, "seconds": self.progress.seconds, **scores})
+        is_best = self._is_best(scores)
+        row = {"step": self.progress.step, "seconds": self.progress.seconds, **scores}
+        self.validation_table.add(row)
+        self.board.add("validation", row)
+        if is_best:
+            self._save(self.folder / "best.pt", scores)
         logger.info("step %d  %s", self.progress.step, "  ".join(f"{k} {v:.2f}" for k, v in scores.items()))
         self.draw()
         self._clock = time.perf_counter()  # validation is no training time
+
+    def _is_best(self, scores: Mapping[str, float]) -> bool:
+        """Whether no earlier validation had as high a score; the table remembers across a resumption."""
+        if not scores:
+            return False
+        name = self.config.best_by or next(iter(scores))
+        if name not in scores:
+            raise ConfigError(f"best_by must be one of {', '.join(scores)}, got {name}")
+        earlier = [float(row[name]) for row in self.validation_table.rows if row.get(name)]
+        return not math.isnan(scores[name]) and all(not score >= scores[name] for score in earlier)
 
     def draw(self) -> None:
         """Draw the curves of everything logged so far."""
@@ -322,10 +389,15 @@ class _Run:
 
     def save(self) -> None:
         """Write `last.pt`."""
-        if not self.fabric.is_global_zero:
-            return
+        if self.fabric.is_global_zero:
+            rows = self.validation_table.rows
+            scores = {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+            self._save(self.folder / "last.pt", scores)
+
+    def _save(self, path: Path, scores: Mapping[str, float]) -> None:
+        metrics = {name: value for name, value in scores.items() if name not in {"step", "seconds"}}
         save_checkpoint(
-            self.folder / "last.pt",
+            path,
             {
                 "network": self.network.module.state_dict(),
                 "ema": self.averaged.module.state_dict(),
@@ -334,6 +406,7 @@ class _Run:
                 "progress": to_plain(self.progress),
                 "config": to_plain(self.config),
                 "processes": self.fabric.world_size,
+                "card": card_of(self.config, hours=self.progress.seconds / 3600, metrics=metrics),
             },
         )
 
@@ -361,5 +434,6 @@ def _remaining_scenes(config: TrainConfig, step: int, world: int) -> int:
         step = max(step - phase.steps, 0)
         if left:
             area = area or math.prod(phase.size)
-            remaining += left * phase.batch * world * math.prod(phase.size) / area
+            each = phase.batch * world * config.optimiser.accumulate
+            remaining += left * each * math.prod(phase.size) / area
     return round(remaining)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class Table:
@@ -46,6 +48,26 @@ class Table:
                 writer.writeheader()
             writer.writerows(self.rows)
         partial.replace(self.path)
+
+
+class TensorBoard:
+    """The same rows for TensorBoard, where that is installed; else nothing."""
+
+    def __init__(self, folder: Path, *, purge_step: int) -> None:
+        """Write to `folder`, hiding what an earlier run wrote after `purge_step`."""
+        self._writer: Any = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - needs TensorBoard
+
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step + 1)
+
+    def add(self, group: str, row: Mapping[str, float]) -> None:
+        """Add the numbers of a row, which is at its `step`."""
+        if self._writer is None:
+            return
+        for name in row.keys() - {"step"}:
+            self._writer.add_scalar(f"{group}/{name}", row[name], int(row["step"]))
+        self._writer.flush()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,7 +44,7 @@ class SampleNumbers(Sampler[int]):
             yield from range(start, start + self.batch)
 
 
-def batches(dataset: Dataset[Item], numbers: SampleNumbers, *, workers: int) -> Iterator[Item]:
+def batches(dataset: Dataset[Item], numbers: SampleNumbers, *, workers: int) -> Generator[Item, None, None]:
     """Yield the samples of the given numbers in batches, drawn by `workers` processes.
 
     Raises:

@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from fleetpose.codecs.fields import FieldKind
 from fleetpose.errors import ConfigError
-from fleetpose.models import PoseNetwork
+from fleetpose.models import PoseNetwork, lightweight_openpose
 from fleetpose.train.config import TrainConfig
 from fleetpose.train.tasks.bottom_up import BottomUp
-from fleetpose.train.tasks.contract import Task
+from fleetpose.train.tasks.classes import Classification, PoseAndSegmentation, Segmentation
+from fleetpose.train.tasks.contract import BatchPreparer, Task
+from fleetpose.train.tasks.part_affinity import MultiPersonLimbs, SinglePersonLimbs
+from fleetpose.train.tasks.supernet import Elastic
 from fleetpose.train.tasks.top_down import TopDown
 
-__all__ = ["Task", "task_of"]
+__all__ = ["BatchPreparer", "Task", "task_of"]
+
+_POSE = {FieldKind.HEATMAPS, FieldKind.TAGS}
 
 
 def task_of(network: PoseNetwork, config: TrainConfig) -> Task:
-    """Choose the task of a network: heatmaps and tags are bottom-up, heatmaps alone top-down.
+    """Choose the task of a network.
+
+    Heatmaps and tags are bottom-up, heatmaps alone top-down; heatmaps and limbs are OpenPose's or, for one
+    person, EfficientPose's; scores of classes are of whole pictures or of pixels, alone or beside poses.
 
     Raises:
         ConfigError: there is no task for such a network, or the settings do not fit it.
     """
-    kinds = {field.kind for field in network.fields}
-    if kinds == {FieldKind.HEATMAPS, FieldKind.TAGS}:
-        return BottomUp(fields=network.fields, config=config)
-    if kinds == {FieldKind.HEATMAPS}:
-        return TopDown(fields=network.fields, config=config)
-    names = ", ".join(field.name for field in network.fields)
+    fields, kinds = network.fields, {field.kind for field in network.fields}
+    if kinds == _POSE and config.elastic is not None:
+        return Elastic(fields=fields, config=config, elastic=config.elastic)
+    if config.elastic is not None:
+        raise ConfigError(f"elastic training needs a supernet, such as litepose-supernet, not {config.model}")
+    if kinds == {FieldKind.CLASSES}:
+        # A score that covers the whole picture is the picture's.
+        is_whole = fields[0].stride >= min(network.input_size)
+        return (Classification if is_whole else Segmentation)(fields=fields, config=config)
+    if kinds == {FieldKind.HEATMAPS, FieldKind.PAFS}:
+        is_crowd = config.model in lightweight_openpose.VARIANTS
+        return (MultiPersonLimbs if is_crowd else SinglePersonLimbs)(fields=fields, config=config)
+    if kinds in ({FieldKind.HEATMAPS}, _POSE, _POSE | {FieldKind.CLASSES}):
+        choices: dict[int, type[TopDown | BottomUp | PoseAndSegmentation]] = {
+            1: TopDown,
+            2: BottomUp,
+            3: PoseAndSegmentation,
+        }
+        return choices[len(kinds)](fields=fields, config=config)
+    names = ", ".join(field.name for field in fields)
     raise ConfigError(f"{config.model} returns {names}, which the trainer knows no losses for")

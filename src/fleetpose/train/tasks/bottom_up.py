@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -54,10 +55,16 @@ class BottomUp:
         maker.check_pictures()
         return [
             SceneDataset(
-                maker=maker.with_settings(phase.scenes), codec=self.codec, size=phase.size, seed=config.seed
+                maker=maker.with_settings(phase.scenes),
+                codec=self._of_spread(phase.sigma_scale),
+                size=phase.size,
+                seed=config.seed,
             )
             for phase in config.phases
         ]
+
+    def _of_spread(self, scale: float) -> AssociativeEmbeddingCodec:
+        return replace(self.codec, sigma_cells=tuple(scale * sigma for sigma in self.codec.sigma_cells))
 
     def losses(self, predicted: Mapping[str, Tensor], labels: Labels) -> dict[str, Tensor]:
         """See `associative_embedding_losses`."""

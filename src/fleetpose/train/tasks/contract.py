@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fleetpose.models import PoseNetwork
 from fleetpose.train.stream import Item, Labels
 
 
@@ -49,5 +50,23 @@ class Task(Protocol):
 
         Returns:
             Scalars by name, among them `total`, which is what gets minimised.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchPreparer(Protocol):
+    """What a task may have besides: something to do before the network sees a batch."""
+
+    def prepare(
+        self, network: PoseNetwork, images: Tensor, labels: Labels, *, seed: int
+    ) -> tuple[Tensor, Labels]:
+        """Change a batch, or how the network will see it, for the coming step.
+
+        Args:
+            network: that is trained.
+            images: `[B, 3, H, W]`, normalised.
+            labels: of the batch.
+            seed: of the step, alike in all processes.
         """
         ...

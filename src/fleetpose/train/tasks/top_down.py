@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -64,7 +65,10 @@ class TopDown:
         maker.check_pictures()
         return [
             CropDataset(
-                maker=maker.with_settings(phase.crops), codec=self.codec, size=phase.size, seed=config.seed
+                maker=maker.with_settings(phase.crops),
+                codec=replace(self.codec, sigma_cells=phase.sigma_scale * self.codec.sigma_cells),
+                size=phase.size,
+                seed=config.seed,
             )
             for phase in config.phases
         ]
@@ -80,6 +84,7 @@ class TopDown:
             foreground_weight=settings.foreground,
             location_weight=settings.location,
             presence_weight=settings.presence,
+            hardest=settings.hard_keypoints,
         )
 
 

@@ -1,0 +1,159 @@
+"""The network of a run: built for its keypoints or classes, with the weights that the run begins with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, EFFICIENTPOSE_LIMBS
+from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_LIMBS
+from fleetpose.codecs.part_affinity_channels import Pair
+from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.models import (
+    PoseNetwork,
+    build,
+    efficientnet,
+    efficientpose,
+    lightweight_openpose,
+    litepose,
+    supernet,
+)
+from fleetpose.models.checkpoints import load_classification, load_strictly
+from fleetpose.models.efficientnet import EfficientNet, EfficientNetBackbone
+from fleetpose.models.efficientpose import EfficientPose
+from fleetpose.models.lightweight_openpose import LightweightOpenPose
+from fleetpose.models.supernet import LitePoseSupernet
+from fleetpose.settings import from_plain, to_plain
+from fleetpose.skeletons import Skeleton, load_skeleton
+from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
+from fleetpose.train.config import TrainConfig
+
+
+def build_network(config: TrainConfig) -> PoseNetwork:
+    """Make the network of a run, with new weights and outputs for the run's skeleton or classes.
+
+    Raises:
+        UnknownNameError: there is no such network.
+        ConfigError: the skeleton does not suit it.
+    """
+    name, skeleton = config.model, load_skeleton(config.skeleton)
+    if name in efficientnet.VARIANTS and config.num_classes:
+        return efficientnet.efficientnet(name, num_classes=config.num_classes)
+    if name in efficientpose.VARIANTS:
+        keypoints, limbs = efficientpose_channels(skeleton)
+        variant = replace(efficientpose.VARIANTS[name], limbs=len(limbs))
+        return EfficientPose(config=variant, num_keypoints=len(keypoints))
+    if name in lightweight_openpose.VARIANTS:
+        keypoints, limbs = openpose_channels(skeleton)
+        return LightweightOpenPose(
+            refinements=lightweight_openpose.VARIANTS[name],
+            num_keypoints=len(keypoints),
+            num_limbs=len(limbs),
+        )
+    return build(name, num_keypoints=len(skeleton))
+
+
+def save_new_weights(config: TrainConfig, path: Path) -> Path:
+    """Write new weights in the place of a run's: a checkpoint that others can begin with or learn from."""
+    torch.manual_seed(config.seed)
+    state = {"ema": build_network(config).state_dict(), "config": to_plain(config), "progress": {}}
+    save_checkpoint(path, state)
+    return path
+
+
+def efficientpose_channels(skeleton: Skeleton) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+    """Keypoints and limbs of EfficientPose's channels: the authors' for MPII, else the skeleton's own."""
+    if set(skeleton.keypoints) == set(EFFICIENTPOSE_KEYPOINTS):
+        return EFFICIENTPOSE_KEYPOINTS, EFFICIENTPOSE_LIMBS
+    return _own_channels(skeleton)
+
+
+def openpose_channels(skeleton: Skeleton) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+    """Keypoints and limbs of OpenPose's channels: with a neck for COCO, else the skeleton's own."""
+    if set(skeleton.keypoints) == set(OPENPOSE_KEYPOINTS) - {"neck"}:
+        return OPENPOSE_KEYPOINTS, OPENPOSE_LIMBS
+    return _own_channels(skeleton)
+
+
+def _own_channels(skeleton: Skeleton) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+    if not skeleton.limbs:
+        raise ConfigError(f"part affinity fields lie along limbs, but skeleton {skeleton.name} has none")
+    return skeleton.keypoints, skeleton.limbs
+
+
+def take_starting_weights(network: PoseNetwork, config: TrainConfig) -> None:
+    """Give a new network the weights that the settings name, if any.
+
+    Raises:
+        CheckpointError: they cannot be read or do not fit.
+    """
+    if config.init is not None:
+        _take_whole(network, config, config.init)
+    if config.init_backbone is not None:
+        _take_backbone(network, config.init_backbone)
+
+
+def _take_whole(network: PoseNetwork, config: TrainConfig, path: Path) -> None:
+    """Averaged weights of another run; a LitePose takes its part of a supernet's."""
+    state = load_checkpoint(path)
+    of_supernet = state.get("config", {}).get("model") in supernet.VARIANTS
+    if of_supernet and config.model in litepose.VARIANTS:
+        whole = build_network(from_plain(TrainConfig, state["config"], where=f"settings in {path}"))
+        assert isinstance(whole, LitePoseSupernet)  # noqa: S101 - by its name
+        load_strictly(whole, state["ema"])
+        load_strictly(network, whole.extract(litepose.VARIANTS[config.model]).state_dict())
+    else:
+        load_strictly(network, state["ema"])
+
+
+def _take_backbone(network: PoseNetwork, path: Path) -> None:
+    """Weights of a classifier: of a training run, else as published."""
+    backbones = [part for part in network.modules() if isinstance(part, EfficientNetBackbone)]
+    if not backbones:
+        raise CheckpointError("init_backbone needs a network that is built on an EfficientNet")
+    theirs = _classifier(path).backbone
+    refusals = [_refusal(backbone, theirs) for backbone in backbones]
+    if all(refusals):
+        raise CheckpointError(f"{path}: no backbone can begin with its weights: {refusals[0]}")
+
+
+def _refusal(backbone: EfficientNetBackbone, theirs: EfficientNetBackbone) -> str:
+    """Let a backbone take weights → why it does not, "" if it does."""
+    try:
+        backbone.take_weights(theirs)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
+def _classifier(path: Path) -> EfficientNet:
+    try:
+        state = load_checkpoint(path)
+    except CheckpointError:
+        return _published_classifier(path)
+    config = from_plain(TrainConfig, state["config"], where=f"settings in {path}")
+    network = build_network(config)
+    if not isinstance(network, EfficientNet):
+        raise CheckpointError(f"{path} holds weights of {config.model}, which is no classifier")
+    load_strictly(network, state["ema"])
+    return network
+
+
+def _published_classifier(path: Path) -> EfficientNet:
+    """Read a published file as the first variant that it fits."""
+    reason = ""
+    for name in efficientnet.VARIANTS:
+        network, problem = _as_variant(path, name)
+        if network is not None:
+            return network
+        reason = reason or problem
+    raise CheckpointError(f"{path} is neither a checkpoint of a run nor a classifier: {reason}")
+
+
+def _as_variant(path: Path, name: str) -> tuple[EfficientNet | None, str]:
+    try:
+        return load_classification(path, name), ""
+    except CheckpointError as error:
+        return None, str(error)
