@@ -17,7 +17,8 @@ from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.models import MODELS, PoseNetwork, build
 from fleetpose.models.counting import count
 from fleetpose.recipes import RECIPES, find_recipe
-from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card, validator
+from fleetpose.recipes.scores import validator
+from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card
 from fleetpose.settings import from_plain, to_plain
 from fleetpose.skeletons import COCO
 from fleetpose.train.checkpoint import save_checkpoint

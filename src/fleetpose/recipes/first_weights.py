@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleetpose.data.scenes import SceneSettings, Source
+from fleetpose.recipes.contract import Recipe
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig, ValidationSet
 
 
@@ -82,3 +83,13 @@ def recipe(data: Path) -> TrainConfig:
         ),
         short_side=192,
     )
+
+
+RECIPES = {
+    "first-weights": Recipe(
+        summary="litepose-plain on small inputs, an evening of CPU",
+        expected="coco_dev AP 0.8 / AP50 2.8 at 256 pixels, kept-out lspet PCK 26.2 (docs/training-log.md)",
+        settled="nothing: it is ours",
+        config=recipe,
+    )
+}

@@ -1,0 +1,188 @@
+"""Scores and sample pictures of a network while it trains, on the validation sets of its run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fleetpose.data.annotations import read_coco
+from fleetpose.data.classification import centre_crop
+from fleetpose.data.scenes import around_keypoints
+from fleetpose.data.segmentation import load_segmented
+from fleetpose.data.sheet import join_tiles
+from fleetpose.draw import DrawSettings, draw_people, person_color
+from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image, fit_box, warp
+from fleetpose.media.images import read_image
+from fleetpose.metrics.classification import top_accuracy
+from fleetpose.metrics.segmentation import confusion, iou_scores
+from fleetpose.models import PoseNetwork
+from fleetpose.recipes.describing import UNKNOWN_CARD, describe
+from fleetpose.recipes.labelled_boxes import CODECS, LabelledBoxPredictor
+from fleetpose.results import PoseResult
+from fleetpose.runtime.evaluation import evaluate
+from fleetpose.runtime.predictor import Predictor
+from fleetpose.runtime.torch_session import TorchSession
+from fleetpose.skeletons import load_skeleton
+from fleetpose.train.config import PictureSet, TrainConfig, ValidationSet
+from fleetpose.train.tasks.classes import class_names, read_classified, read_segmented
+
+logger = logging.getLogger(__name__)
+
+#: Sample pictures of a validation, and side of each in pixels.
+SAMPLES, TILE = 8, 256
+#: Lower keypoints are not drawn.
+DRAWN_FROM = 0.1
+
+Score = Callable[[PoseNetwork], dict[str, float]]
+
+
+def validator(config: TrainConfig) -> Score | None:
+    """Return what scores a network on the run's validation sets, or None without such sets.
+
+    Sets whose files are not there are left out with a warning, so that a recipe runs without them.
+    """
+    people = [item for item in config.validation if _is_there(item)]
+    pictures = [item for item in config.validation_pictures if _has_root(item)]
+    if not people and not pictures:
+        return None
+
+    def validate(network: PoseNetwork) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for item in people:
+            scores |= _pose_scores(network, config, item)
+        for one in pictures:
+            is_whole = one.layout in {"image_folder", "cifar100"}
+            scores |= (classification_scores if is_whole else segmentation_scores)(network, config, one)
+        return scores
+
+    return validate
+
+
+def depicter(config: TrainConfig) -> Callable[[PoseNetwork], Image] | None:
+    """Return what draws a network's predictions on a few validation pictures, or None without any."""
+    people = [item for item in config.validation if _is_there(item)]
+    if people:
+        return lambda network: _draw_poses(network, config, people[0])
+    pictures = [
+        item for item in config.validation_pictures if item.layout == "cityscapes" and _has_root(item)
+    ]
+    if pictures:
+        return lambda network: _draw_segments(network, config, pictures[0])
+    return None
+
+
+def _pose_scores(network: PoseNetwork, config: TrainConfig, item: ValidationSet) -> dict[str, float]:
+    predict = _predictor(network, config, item)
+    skeleton = load_skeleton(config.skeleton)
+    # Every table comes with AP and PCK; other data than COCO may lack what their usual one needs.
+    metric = "coco" if skeleton.name == "coco17" else "pck"
+    result = evaluate(
+        predict, item.annotations, item.images, skeleton=skeleton, metric=metric, every=item.every
+    )
+    return {
+        f"{item.name}/AP": 100 * result.coco.ap,
+        f"{item.name}/AP50": 100 * result.coco.ap50,
+        f"{item.name}/PCK": 100 * result.pck.mean,
+    }
+
+
+def classification_scores(network: PoseNetwork, config: TrainConfig, item: PictureSet) -> dict[str, float]:
+    """Accuracy in percent on the middle of each picture: `…/top1` and `…/top5`."""
+    found = read_classified(item)
+    size, session = config.phases[-1].size, _session(network, config)
+    scores = [_run(session, centre_crop(one.load(), size))[:, 0, 0] for one in found.pictures]
+    labels = np.array([one.label for one in found.pictures])
+    return {
+        f"{item.layout}/top{top}": 100 * top_accuracy(np.array(scores), labels, top=top)
+        for top in (1, 5)
+        if top <= len(scores[0])
+    }
+
+
+def segmentation_scores(network: PoseNetwork, config: TrainConfig, item: PictureSet) -> dict[str, float]:
+    """Mean intersection over union in percent, at the labels' size."""
+    channels, session = network.fields[-1].channels, _session(network, config)
+    counts = np.zeros((channels, channels), np.int64)
+    for picture in read_segmented(item):
+        sample = load_segmented(picture)
+        predicted = _segment(session, sample.image, config.phases[-1].size)
+        counts += confusion(predicted, sample.labels, num_classes=channels)
+    result = iou_scores(counts, class_names(config, channels))
+    return {f"{item.layout}/mIoU": 100 * result.mean}
+
+
+def _segment(session: TorchSession, image: Image, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Class of each pixel of a picture, which the network sees at `size`."""
+    maps = _run(session, np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)))
+    h, w = image.shape[:2]
+    enlarged = np.stack([cv2.resize(one, (w, h), interpolation=cv2.INTER_LINEAR) for one in maps])
+    return np.asarray(enlarged.argmax(axis=0))
+
+
+def _run(session: TorchSession, image: Image) -> npt.NDArray[np.float32]:
+    """Picture `[H, W, 3]` → scores of classes `[C, h, w]`."""
+    normalised = ((image - np.array(IMAGE_MEAN)) / IMAGE_STD).astype(np.float32)
+    maps = session.run(normalised.transpose(2, 0, 1)[None])
+    return maps[session.description.fields[-1].name]
+
+
+def _session(network: PoseNetwork, config: TrainConfig) -> TorchSession:
+    return TorchSession(network, describe(network, config, name=config.model, card=UNKNOWN_CARD))
+
+
+def _predictor(
+    network: PoseNetwork, config: TrainConfig, item: ValidationSet
+) -> Callable[[Path], PoseResult]:
+    """What finds people in the pictures of a set; a network for single persons is told their boxes."""
+    session = _session(network, config)
+    if session.description.codec["type"] not in CODECS:
+        return Predictor(session, threshold=0.0)
+    pictures = read_coco(item.annotations, item.images, skeleton=session.description.skeleton)
+    if item.annotations in {source.annotations for source in config.sources if source.is_single_person}:
+        pictures = [replace(one, boxes=around_keypoints(one.keypoints)) for one in pictures]
+    return LabelledBoxPredictor(session, pictures)
+
+
+def _draw_poses(network: PoseNetwork, config: TrainConfig, item: ValidationSet) -> Image:
+    predict = _predictor(network, config, item)
+    pictures = read_coco(item.annotations, item.images, skeleton=load_skeleton(config.skeleton))
+    paths = [one.path for one in pictures if one.image_id % item.every == 0][:SAMPLES]
+    drawn = [
+        draw_people(read_image(path), predict(path), DrawSettings(threshold=DRAWN_FROM)) for path in paths
+    ]
+    return join_tiles([_tile(image) for image in drawn], 4)
+
+
+def _draw_segments(network: PoseNetwork, config: TrainConfig, item: PictureSet) -> Image:
+    colors = np.array([person_color(number) for number in range(network.fields[-1].channels)])
+    tiles, session = [], _session(network, config)
+    for picture in read_segmented(item)[:SAMPLES]:
+        image = read_image(picture.image)
+        tint = colors[_segment(session, image, config.phases[-1].size)]
+        tiles.append(_tile(np.rint(0.5 * image + 0.5 * tint).astype(np.uint8)))
+    return join_tiles(tiles, 4)
+
+
+def _tile(image: Image) -> Image:
+    h, w = image.shape[:2]
+    whole = np.array([-0.5, -0.5, w - 0.5, h - 0.5], np.float32)
+    return warp(image, fit_box(whole, (TILE, TILE)), (TILE, TILE), fill=(0, 0, 0))
+
+
+def _is_there(item: ValidationSet) -> bool:
+    is_there = item.annotations.is_file() and item.images.is_dir()
+    if not is_there:
+        logger.warning("validation set %s is left out: %s is missing", item.name, item.annotations)
+    return is_there
+
+
+def _has_root(item: PictureSet) -> bool:
+    if not item.root.exists():
+        logger.warning("validation pictures are left out: %s is missing", item.root)
+    return item.root.exists()

@@ -1,0 +1,98 @@
+"""Every recipe runs end to end at the smallest size: training, validation, checkpoints, export."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from fleetpose.recipes import RECIPES, find_recipe
+from fleetpose.recipes.scores import depicter, validator
+from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint
+from fleetpose.recipes.tiny import tiny
+from fleetpose.train.checkpoint import load_checkpoint
+from fleetpose.train.engine import train
+from fleetpose.train.log import read_rows
+from fleetpose.train.networks import build_network, take_starting_weights
+
+#: One recipe per way of training, small enough for every run of the tests.
+QUICK = (
+    *("efficientnet-bm4", "slimdeconv-b0-distilled", "efficientpose-rt", "litepose-xs"),
+    *("efficienthrnet-hm4",),
+)
+
+
+def run(name, folder):
+    """Train a recipe at the smallest size → its settings."""
+    config = tiny(
+        find_recipe(name, Path()), folder / "drawn", recipe=lambda other: find_recipe(other, Path())
+    )
+    train(config, folder, validate=validator(config), depict=depicter(config), accelerator="cpu")
+    return config
+
+
+def check(name, folder):
+    """Train a recipe, and look at all that it leaves behind."""
+    config = run(name, folder)
+
+    state = load_checkpoint(folder / "last.pt")
+    rows = read_rows(folder / "validation.csv")
+    assert state["progress"]["step"] == 2
+    assert state["card"]["data"]
+    assert [row["step"] for row in rows] == ["2"]
+    assert len(rows[0]) > 2
+    if depicter(config) is not None:
+        assert cv2.imread(str(folder / "samples/0000002.png")) is not None
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_recipe_of_each_kind_runs_at_the_smallest_size(name, tmp_path):
+    check(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_runs_at_the_smallest_size(name, tmp_path):
+    check(name, tmp_path)
+
+    pytest.importorskip("onnxscript")
+    if not name.startswith("litepose-supernet"):  # its parts are exported, not the whole
+        export_checkpoint(tmp_path / "last.pt", tmp_path / "model.onnx", card=UNKNOWN_CARD)
+        assert (tmp_path / "model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_a_network_begins_with_its_part_of_the_supernet(tmp_path):
+    config = tiny(
+        find_recipe("litepose-xs-crowdpose", Path()),
+        tmp_path / "drawn",
+        recipe=lambda other: find_recipe(other, Path()),
+    )
+    network = build_network(config)
+    take_starting_weights(network, config)
+
+    whole = load_checkpoint(config.init)["ema"]
+    part = network.state_dict()
+    for key, value in part.items():
+        corner = tuple(slice(length) for length in value.shape)
+        assert (whole[key][corner] == value).all(), key
+
+
+def test_every_recipe_says_what_to_expect_and_what_was_left_open():
+    for name, recipe in RECIPES.items():
+        assert recipe.summary, name
+        assert recipe.expected, name
+        assert recipe.settled, name
+        assert recipe.command(name) == f"fleetpose train {name} --data DIR"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_that_begins_with_another_names_one_that_exists(name):
+    config = find_recipe(name, Path())
+
+    starts = [config.init, config.init_backbone, config.teacher and config.teacher.path]
+    for path in filter(None, starts):
+        assert path.parts[:2] == ("runs", "train")
+        assert path.parent.name in RECIPES
