@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleetpose.codecs.associative_embedding import TAG_CELLS, AssociativeEmbeddingCodec
 from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
-from fleetpose.errors import ConfigError
+from fleetpose.codecs.grouping import GroupingSettings
+from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import cells_to_pixels
 
 SIZE = (64, 96)  # (H, W) of the input, in pixels
@@ -239,6 +242,165 @@ def test_masks_and_targets_fit_each_other_where_the_size_is_no_multiple(codec):
     assert all(masks[name].shape == targets[name].shape for name in masks)
 
 
+# What comes back
+
+#: Keypoints of one kind stand in squares of so many pixels, this far from the squares' edges or further.
+SQUARE, EDGE = 32, 12
+#: Tag of cells that belong to nobody.
+NOBODYS_TAG = -99.0
+
+
+def _scattered(count, *, seed, size=(192, 256), num_keypoints=K, is_complete=False):
+    """People `[N, K, 3]` whose keypoints of a kind lie well apart; some lack keypoints, but not the first."""
+    rng = np.random.default_rng(seed)
+    rows, columns = (side // SQUARE for side in size)
+    squares = np.stack([rng.permutation(rows * columns)[:count] for _ in range(num_keypoints)], axis=1)
+    corners = SQUARE * np.stack([squares % columns, squares // columns], axis=-1)
+    points = corners + rng.uniform(EDGE, SQUARE - EDGE, corners.shape)
+    is_labelled = (rng.uniform(size=squares.shape) < 0.8) | is_complete
+    is_labelled[:, 0] = True
+    return np.dstack([points, 2 * is_labelled]).astype(np.float32)
+
+
+def _perfect_maps(codec, people, tags, *, size=(192, 256)):
+    """What a network without errors returns: the target heatmaps, and each person's tag around keypoints."""
+    maps = codec.encode(people, size=size)
+    h, w = size[0] // 4, size[1] // 4
+    tag_maps = np.full((people.shape[1], h, w), NOBODYS_TAG, np.float32)
+    cells = maps.pop(TAG_CELLS)
+    for person, k in np.argwhere(cells >= 0):
+        y, x = divmod(cells[person, k], w)
+        tag_maps[k, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = tags[person]
+    return {**maps, "tags_s4": tag_maps}
+
+
+def _crowd_codec(num_people, num_keypoints=K):
+    return AssociativeEmbeddingCodec(
+        fields=associative_embedding_fields(num_keypoints),
+        max_people=num_people,
+        grouping=GroupingSettings(max_people=num_people),
+    )
+
+
+def _by_place(keypoints):
+    return keypoints[np.lexsort(keypoints[:, 0, :2].T)]
+
+
+def _assert_found(keypoints, people, *, atol):
+    is_labelled = people[..., 2] > 0
+    found, expected = _by_place(keypoints), _by_place(people)
+    assert len(found) == len(people)
+    np.testing.assert_array_equal(found[..., 2] > 0, expected[..., 2] > 0)
+    expected_points = np.where(expected[..., 2:] > 0, expected[..., :2], 0)
+    np.testing.assert_allclose(found[..., :2], expected_points, atol=atol)
+    assert keypoints[..., 2].max() > 0.9 * is_labelled.max()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**16), count=st.integers(1, 10))
+def test_away_from_borders_decode_inverts_encode_to_a_twentieth_of_a_pixel(seed, count):
+    people = _scattered(count, seed=seed)
+    codec = _crowd_codec(30)
+
+    keypoints, scores = codec.decode(_perfect_maps(codec, people, 3.0 * np.arange(count)))
+
+    _assert_found(keypoints, people, atol=0.05)
+    assert (np.diff(scores) <= 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16), count=st.integers(2, 10))
+def test_the_order_of_the_people_changes_nothing_but_their_order(seed, count):
+    people, tags = _scattered(count, seed=seed), 3.0 * np.arange(count)
+    order = np.random.default_rng(seed).permutation(count)
+    codec = _crowd_codec(30)
+
+    plain, scores = codec.decode(_perfect_maps(codec, people, tags))
+    permuted, permuted_scores = codec.decode(_perfect_maps(codec, people[order], tags[order]))
+
+    np.testing.assert_array_equal(_by_place(permuted), _by_place(plain))
+    np.testing.assert_array_equal(permuted_scores, scores)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16), count=st.integers(1, 10))
+def test_mirrored_maps_decode_to_mirrored_people(seed, count):
+    people = _scattered(count, seed=seed)
+    swap = np.array([0, 2, 1])
+    codec = _crowd_codec(30)
+    maps = _perfect_maps(codec, people, 3.0 * np.arange(count))
+
+    plain, _ = codec.decode(maps)
+    mirrored, _ = codec.decode({name: values[swap, :, ::-1] for name, values in maps.items()})
+
+    back = mirrored[:, swap]
+    back[..., 0] = np.where(back[..., 2] > 0, 256 - 1 - back[..., 0], 0)
+    np.testing.assert_allclose(_by_place(back), _by_place(plain), atol=1e-3)
+
+
+def test_300_people_come_back():
+    size = (480, 640)
+    people = _scattered(300, seed=0, size=size, num_keypoints=2, is_complete=True)
+    codec = _crowd_codec(300, num_keypoints=2)
+
+    keypoints, _ = codec.decode(_perfect_maps(codec, people, 3.0 * np.arange(300), size=size))
+
+    _assert_found(keypoints, people, atol=0.05)
+
+
+def _flat_maps(height, *, cells=(8, 12)):
+    h, w = cells
+    return {
+        "heatmaps_s4": np.full((K, h, w), height, np.float32),
+        "heatmaps_s2": np.full((K, 2 * h, 2 * w), height, np.float32),
+        "tags_s4": np.zeros((K, h, w), np.float32),
+    }
+
+
+def test_empty_maps_decode_to_nobody(codec):
+    keypoints, scores = codec.decode(_flat_maps(0))
+
+    assert (keypoints.shape, scores.shape) == ((0, K, 3), (0,))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["heatmaps_s4", "heatmaps_s2", "tags_s4"])
+def test_maps_that_hold_no_numbers_are_refused_in_one_line(codec, name, value):
+    maps = _flat_maps(0)
+    maps["heatmaps_s2"][:, 4, 6] = 0.9
+    maps[name][:, 2, 3] = value
+
+    with pytest.raises(ShapeError, match=r"^(heatmaps|tags) must be finite numbers, but got") as refusal:
+        codec.decode(maps)
+
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_map_is_refused_by_name(codec):
+    maps = _flat_maps(0)
+    del maps["tags_s4"]
+
+    with pytest.raises(ShapeError, match="outputs must be a mapping that holds tags_s4, but got"):
+        codec.decode(maps)
+
+
+def test_maps_of_one_pixel_decode_to_a_person_in_it(codec):
+    maps = {name: np.full((K, 1, 1), 0.5, np.float32) for name in _flat_maps(0)}
+
+    keypoints, scores = codec.decode(maps)
+
+    # The finest cell covers pixels 0 and 1.
+    assert keypoints.tolist() == [[[0.5, 0.5, 0.5]] * K]
+    assert scores.tolist() == [0.5]
+
+
+def test_the_smallest_picture_that_a_network_takes_decodes_within_it(codec):
+    keypoints, _ = codec.decode(_flat_maps(0.5, cells=(1, 1)))
+
+    assert len(keypoints) == 1
+    assert ((keypoints[..., :2] >= -0.5) & (keypoints[..., :2] <= 3.5)).all()
+
+
 # Construction
 
 
@@ -281,15 +443,16 @@ def _authors_cells(golden):
     return cells, is_drawn
 
 
-def test_on_whole_cells_the_authors_gaussians_come_out(golden, authors_codec):
+@pytest.mark.parametrize("name", ["heatmaps", "heatmaps_default_sigma"])
+def test_on_whole_cells_the_authors_gaussians_come_out(name, golden, authors_codec):
     cells, is_drawn = _authors_cells(golden)
     keypoints = np.dstack([cells_to_pixels(cells, AUTHORS_STRIDE), 2 * is_drawn]).astype(np.float32)
 
     ours = authors_codec.encode(keypoints, size=(512, 512))["heatmaps_s4"]
 
     # They cut the Gaussian off 7 cells away, where exp(-8² / 8) is left at most.
-    near = golden["heatmaps"] > 0
-    np.testing.assert_allclose(ours[near], golden["heatmaps"][near], atol=1e-5)
+    near = golden[name] > 0
+    np.testing.assert_allclose(ours[near], golden[name][near], atol=1e-6)
     assert ours[~near].max() <= np.exp(-(8**2) / 8) + 1e-6
 
 
@@ -301,6 +464,10 @@ def test_on_whole_cells_tags_are_read_where_the_authors_read_them(golden, author
 
     for ours, theirs in zip(tag_cells, golden["joint_idx_shared_tag"], strict=True):
         assert ours[ours >= 0].tolist() == theirs[theirs[:, 1] > 0, 0].tolist()
+    # With a tag map per keypoint, as ours are, their index runs through all maps.
+    for ours, theirs in zip(tag_cells, golden["joint_idx"], strict=True):
+        in_all_maps = ours + np.arange(17) * 128 * 128
+        assert in_all_maps[ours >= 0].tolist() == theirs[theirs[:, 1] > 0, 0].tolist()
 
 
 def test_between_cells_we_differ_from_the_authors_by_no_more_than_their_cut_and_half_pixel(

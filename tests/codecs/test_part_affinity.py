@@ -317,7 +317,7 @@ def test_maps_that_are_not_finite_are_refused_by_name(codec, stick_person, name)
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({HEATMAPS: np.zeros((19, 4, 4))}, f"outputs must be to hold {PAFS}"),
+        ({HEATMAPS: np.zeros((19, 4, 4))}, f"outputs must be a mapping that holds {PAFS}"),
         ({HEATMAPS: np.zeros((18, 4, 4)), PAFS: np.zeros((38, 4, 4))}, r"of shape \[19, h, w\]"),
         ({HEATMAPS: np.zeros((19, 4, 4)), PAFS: np.zeros((38, 4, 5))}, r"pafs must be of shape \[38 or more"),
     ],

@@ -280,6 +280,19 @@ def test_targets_equal_darks(shared):
     np.testing.assert_array_equal(maps[KEYPOINT_WEIGHTS], golden["dark_weight"][:, 0])
 
 
+def test_on_whole_cells_targets_equal_hrnets(shared):
+    golden = np.load(shared / "golden" / "targets" / "topdown_256x192_s2.npz")
+    # They add a half and cut towards zero, and draw six cells to each side.
+    cells = np.trunc(golden["joints"][:, :2] / 4 + 0.5)
+
+    maps = _codec().encode(np.column_stack([cells_to_pixels(cells, 4), golden["vis"][:, 0]]))
+
+    near = golden["target"] > 0
+    np.testing.assert_allclose(maps[NAME][near], golden["target"][near], atol=1e-6)
+    assert maps[NAME][~near].max() <= np.exp(-(7**2) / 8) + 1e-6
+    np.testing.assert_array_equal(maps[KEYPOINT_WEIGHTS], golden["weight"][:, 0])
+
+
 def test_the_default_takes_the_papers_crops():
     codec = _codec(len(COCO))
 

@@ -141,7 +141,7 @@ class AssociativeEmbeddingCodec:
         """
         missing = [item.name for item in self.fields if item.name not in outputs]
         if missing:
-            raise ShapeError("outputs", f"to hold {missing[0]}", sorted(outputs))
+            raise ShapeError("outputs", f"a mapping that holds {missing[0]}", sorted(outputs))
         finest = min(self.heatmap_fields, key=lambda item: item.stride)
         shape = outputs[finest.name].shape[1:]
         stacked = [_resized(outputs[item.name], shape) for item in self.heatmap_fields]

@@ -247,7 +247,7 @@ def _checked(outputs: Mapping[str, Array]) -> tuple[Indices, Array, Array, tuple
     """Outputs of the tail, after a look at their shapes and numbers."""
     missing = [name for name in OUTPUTS if name not in outputs]
     if missing:
-        raise ShapeError("outputs", f"to hold {missing[0]}", sorted(outputs))
+        raise ShapeError("outputs", f"a mapping that holds {missing[0]}", sorted(outputs))
     cells, heights, tags = (outputs[name] for name in (CELLS, HEIGHTS, TAGS))
     for name, values, side in ((HEIGHTS, heights, 5), (TAGS, tags, 3)):
         if values.shape != (*cells.shape, side, side):

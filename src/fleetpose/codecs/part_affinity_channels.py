@@ -46,7 +46,7 @@ def checked_map(outputs: Mapping[str, Array], item: Field) -> Array:
         ShapeError: it is missing or has another shape than the field says.
     """
     if item.name not in outputs:
-        raise ShapeError("outputs", f"to hold {item.name}", sorted(outputs))
+        raise ShapeError("outputs", f"a mapping that holds {item.name}", sorted(outputs))
     values = outputs[item.name]
     if values.ndim != 3 or len(values) != item.channels or 0 in values.shape:
         raise ShapeError(item.name, f"of shape [{item.channels}, h, w], none of them 0", list(values.shape))
