@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from fleetpose.codecs.aggregate import AggregationSettings
+from fleetpose.codecs.description import ModelDescription
 from fleetpose.errors import ConfigError
 from fleetpose.geometry import invert, keypoint_boxes, transform_points
 from fleetpose.runtime.bottom_up import BottomUp, BottomUpSettings
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.session import OnnxSession
+from fleetpose.runtime.timing import Stopwatch
 from fleetpose.runtime.zoom import ZoomSettings, zoom
 from fleetpose.skeletons import COCO
 
@@ -74,6 +76,56 @@ def test_a_codec_that_joins_no_scales_says_so(fake_description):
 
     with pytest.raises(ConfigError, match="model dots decodes by other, which joins no scales"):
         BottomUp(Network(), object(), threshold=0.1, settings=_settings(scales=(0.5, 1.0)))
+
+
+class _Recording:
+    """A network that finds nothing; remembers its canvas."""
+
+    def __init__(self, description):
+        self.description = description
+
+    def run(self, image):
+        self.canvas = image
+        return {}
+
+
+class _Nobody:
+    def decode(self, outputs):
+        del outputs
+        return np.zeros((0, 17, 3), np.float32), np.zeros(0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "min_side", "canvas_size", "top_left"),
+    [
+        ((64, 80), 1, (64, 96), (0, 8)),
+        ((64, 80), 96, (96, 96), (16, 8)),
+        ((80, 64), 96, (96, 96), (8, 16)),
+        ((80, 64), 128, (128, 128), (24, 32)),
+    ],
+)
+def test_the_picture_lies_in_the_middle_and_the_models_colour_around_it(
+    fake_description, image_size, min_side, canvas_size, top_left
+):
+    # Nothing is normalised, so that the canvas holds the colours themselves.
+    given = replace(
+        fake_description.input,
+        short_side=64,
+        multiple=32,
+        min_side=min_side,
+        padding=(10, 200, 30),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    network = _Recording(ModelDescription.from_json(replace(fake_description, input=given).to_json()))
+    image = np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
+
+    BottomUp(network, _Nobody(), threshold=0.1).find(image, Stopwatch())
+
+    expected = np.full((*canvas_size, 3), (10, 200, 30), np.uint8)
+    (top, left), (h, w) = top_left, image_size
+    expected[top : top + h, left : left + w] = image
+    np.testing.assert_array_equal(network.canvas[0].transpose(1, 2, 0), expected)
 
 
 def test_zooming_finds_small_people_more_exactly(dots_model, draw_dots, stick_person):
