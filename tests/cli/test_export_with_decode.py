@@ -1,0 +1,67 @@
+"""`fleetpose export --with-decode`: only candidates leave the network, and the people stay the same."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from fleetpose.codecs.fields import associative_embedding_fields  # noqa: E402 - after the skips
+from fleetpose.models import MODELS, Family, PoseNetwork  # noqa: E402 - same
+from fleetpose.recipes.converted import describe_converted  # noqa: E402 - same
+from fleetpose.runtime.predictor import Predictor, load  # noqa: E402 - same
+from fleetpose.runtime.session import OnnxSession  # noqa: E402 - same
+from fleetpose.runtime.torch_session import TorchSession  # noqa: E402 - same
+from fleetpose.train.checkpoint import save_checkpoint  # noqa: E402 - same
+
+
+class TwoConvolutions(PoseNetwork):
+    """The shortest bottom-up network."""
+
+    size_multiple = 4
+
+    def __init__(self, num_keypoints):
+        super().__init__()
+        self.fields = associative_embedding_fields(num_keypoints)
+        self.input_size = (32, 32)
+        self.fine = torch.nn.Conv2d(3, num_keypoints, 3, stride=2, padding=1)
+        self.coarse = torch.nn.Conv2d(num_keypoints, 2 * num_keypoints, 3, stride=2, padding=1)
+
+    def forward(self, images):
+        fine = self.fine(images)
+        return self.named(*self.coarse(fine).chunk(2, dim=1), fine)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """A network that is known by the name two-convolutions."""
+    family = Family(
+        variants=("two-convolutions",),
+        build=lambda variant, *, num_keypoints: TwoConvolutions(num_keypoints),  # noqa: ARG005
+        convert_official_state_dict=dict,
+    )
+    monkeypatch.setitem(MODELS, "two-convolutions", family)
+    torch.manual_seed(0)
+    return TwoConvolutions(17).eval()
+
+
+def test_the_file_gives_candidates_and_finds_the_people_of_the_networks_maps(
+    fleetpose_here, tmp_path, network
+):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    checkpoint = {"model": "two-convolutions", "num_keypoints": 17, "ema": network.state_dict()}
+    save_checkpoint(tmp_path / "pose.pt", checkpoint)
+
+    code, out, err = fleetpose_here("export", "pose.pt", "pose.onnx", "--with-decode")
+
+    assert (code, err) == (0, "")
+    assert "pose.onnx" in out
+    session = OnnxSession(tmp_path / "pose.onnx", threads=1)
+    outputs = session.run(np.zeros((1, 3, 32, 48), np.float32))
+    assert outputs.keys() == {"candidate_cells", "candidate_heights", "candidate_tags", "grid_size"}
+    found = load(tmp_path / "pose.onnx", threshold=0.0, threads=1)(image)
+    description = describe_converted(network, "two-convolutions", 17, name="pose")
+    expected = Predictor(TorchSession(network, description), threshold=0.0)(image)
+    assert len(expected) > 0
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-2)
