@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -14,6 +14,8 @@ from fleetpose.errors import ConfigError
 if TYPE_CHECKING:
     from fleetpose.compress.delivery import Delivery, Proof
 
+#: How the weights of a single file are stored.
+_Storage: TypeAlias = Literal["float32", "float16", "packed"]
 #: Harmful layers that are named.
 _NAMED_LAYERS = 10
 
@@ -32,6 +34,7 @@ def export(
     card: Path | None = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     half_weights: Annotated[bool, Parameter(negative="")] = False,
+    packed_weights: Annotated[bool, Parameter(negative="")] = False,
     with_decode: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Write a trained model as one ONNX file, or with --to as a folder that comes with proof.
@@ -59,6 +62,8 @@ def export(
         overrides: change a setting of the run that matters to prediction, such as --set short_side=192 or
             --set grouping.detection_threshold=0.2; may be given several times.
         half_weights: store the weights of a single ONNX file as float16, which halves it.
+        packed_weights: store its large weights as 8-bit integers and the others as float16: about a quarter
+            of the file, and still the arithmetic of float32.
         with_decode: let a single ONNX file of a bottom-up network find the candidates for keypoints too, so
             that only they leave it; such a file cannot be run with a flip test.
     """
@@ -68,7 +73,7 @@ def export(
             target,
             card=card,
             overrides=overrides,
-            half_weights=half_weights,
+            storage=_storage(half=half_weights, packed=packed_weights),
             with_decode=with_decode,
         )
     # Imports stand here so that help need not wait for the runtime.
@@ -102,16 +107,23 @@ def export(
     return EXIT_OK
 
 
+def _storage(*, half: bool, packed: bool) -> _Storage:
+    if half and packed:
+        raise ConfigError("--half-weights and --packed-weights exclude each other: give one of them")
+    return "packed" if packed else "float16" if half else "float32"
+
+
 def _export_file(
     checkpoint: Path,
     target: Path,
     *,
     card: Path | None,
     overrides: tuple[str, ...],
-    half_weights: bool,
+    storage: _Storage,
     with_decode: bool,
 ) -> int:
     from fleetpose.export.decode_tail import add_decode_tail  # noqa: PLC0415 - needs the export extra
+    from fleetpose.export.packing import pack_weights  # noqa: PLC0415 - same
     from fleetpose.recipes.converted import export_converted, is_converted  # noqa: PLC0415 - needs PyTorch
     from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card  # noqa: PLC0415 - same
     from fleetpose.train.checkpoint import load_checkpoint  # noqa: PLC0415 - same
@@ -119,8 +131,10 @@ def _export_file(
     model_card = UNKNOWN_CARD if card is None else read_card(card)
     write = export_converted if is_converted(load_checkpoint(checkpoint)) else export_checkpoint
     difference = write(
-        checkpoint, target, card=model_card, overrides=overrides, has_half_weights=half_weights
+        checkpoint, target, card=model_card, overrides=overrides, has_half_weights=storage == "float16"
     )
+    if storage == "packed":
+        difference += pack_weights(target)
     if with_decode:
         add_decode_tail(target)
     size = target.stat().st_size / 1e6
