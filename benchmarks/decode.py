@@ -1,8 +1,11 @@
 """Time of grouping at 512 x 512 cells, 17 keypoints, two tags, beside the authors' steps in plain numpy.
 
-Run: `OMP_NUM_THREADS=1 python benchmarks/decode.py` (a few minutes). It prints a table of medians in
+Run: `OMP_NUM_THREADS=1 python benchmarks/decode.py` (some minutes). It prints a table of medians in
 milliseconds of processor time, which other programs disturb less than the clock. The variants take turns
 within each round, so that a change of the machine falls on all of them.
+
+`--crowded` prints instead how many people of crowded scenes come back with their own keypoints, from the
+authors' grouping (`reference`) and from the default.
 """
 
 from __future__ import annotations
@@ -18,12 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from fleetpose.codecs.candidates import CELLS, GRID, HEIGHT_REACH, HEIGHTS, TAG_REACH, TAGS, CandidateCodec
+from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.grouping import GroupingSettings, group, keypoint_order
 from fleetpose.codecs.reference import group_reference
 
 Array = npt.NDArray[np.floating]
 
 K, T = 17, 2
+
+#: Above so many people the authors' way gets one timed round, and from the second number on none.
+FEW_PEOPLE, TOO_MANY_PEOPLE = 10, 100
 
 
 def scene(num_people: int, *, size: int, seed: int = 0) -> tuple[Array, Array]:
@@ -37,13 +45,93 @@ def scene(num_people: int, *, size: int, seed: int = 0) -> tuple[Array, Array]:
         for k in range(K):
             x, y = centre + rng.uniform(-extent / 2, extent / 2, 2)
             height = 0.05 if rng.uniform() < 0.1 else rng.uniform(0.3, 1)
-            rows, columns = np.mgrid[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9]
-            blob = height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
-            is_higher = blob > heatmaps[k, rows, columns]
-            rows, columns = rows[is_higher], columns[is_higher]
-            heatmaps[k, rows, columns] = blob[is_higher]
-            tags[k, rows, columns] = 1.5 * n + rng.normal(0, 0.1, (len(rows), T))
+            draw(heatmaps[k], tags[k], (x, y), height=height, tag=1.5 * n + rng.normal(0, 0.1, T))
     return heatmaps, tags
+
+
+def draw(heatmap: Array, tags: Array, xy: tuple[float, float], *, height: float, tag: Array) -> None:
+    """Draw one keypoint, in place, where it is higher than what is there."""
+    x, y = xy
+    rows, columns = np.mgrid[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9]
+    blob = height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
+    is_higher = blob > heatmap[rows, columns]
+    rows, columns = rows[is_higher], columns[is_higher]
+    heatmap[rows, columns] = blob[is_higher]
+    tags[rows, columns] = tag
+
+
+#: Cells per side of a crowded scene, and of a person in it.
+CROWDED_SIZE, PERSON_SIZE = 160, 64
+
+
+def crowded_scene(num_people: int, *, overlap: float, noise: float, seed: int) -> tuple[Array, Array, Array]:
+    """Heatmaps, tags and true places `[N, K, 2]` of people who stand close; NaN where one has no keypoint.
+
+    Args:
+        num_people: N.
+        overlap: share of a person's width by which each stands over the neighbour.
+        noise: deviation of each keypoint's tag from the person's; people's are 1.5 apart. Heights vary too,
+            one keypoint in ten is as low as 0.05, and one in ten is not there.
+        seed: of all that is drawn by chance.
+    """
+    rng = np.random.default_rng(seed)
+    heatmaps = np.abs(rng.normal(0, 0.004, (K, CROWDED_SIZE, CROWDED_SIZE))).astype(np.float32)
+    tags = rng.normal(0, 0.3, (K, CROWDED_SIZE, CROWDED_SIZE, T)).astype(np.float32)
+    lowest, highest = PERSON_SIZE / 2 + 9, CROWDED_SIZE - PERSON_SIZE / 2 - 9
+    centres = [rng.uniform(lowest, highest, 2)]
+    while len(centres) < num_people:
+        # Beside somebody who is there, as in a group.
+        away = PERSON_SIZE * (1 - overlap) * np.exp(1j * rng.uniform(0, 2 * np.pi))
+        beside = centres[rng.integers(len(centres))] + (away.real, away.imag)
+        centres.append(np.clip(beside, lowest, highest))
+    people = np.array(centres)[:, None] + rng.uniform(-PERSON_SIZE / 2, PERSON_SIZE / 2, (num_people, K, 2))
+    people[rng.uniform(size=people.shape[:2]) < 0.1] = np.nan
+    for n, k in np.argwhere(np.isfinite(people[..., 0])):
+        height = 0.05 if rng.uniform() < 0.1 else rng.uniform(0.3, 1)
+        tag = 1.5 * n + rng.normal(0, noise, T)
+        draw(heatmaps[k], tags[k], tuple(people[n, k]), height=height, tag=tag)
+    return heatmaps, tags, people
+
+
+def recovered(found: Array, people: Array, *, reach: float = 2.0) -> tuple[float, float, float]:
+    """Compare people found with the true ones.
+
+    Args:
+        found: `[M, K, 3]` (x, y, score) in cells.
+        people: `[N, K, 2]`, NaN where the person has no such keypoint.
+        reach: cells within which a keypoint is right.
+
+    Returns:
+        Share of people who came back with all their keypoints but two at most, share of keypoints that came
+        back with their person, and wrong keypoints of these people per true one.
+    """
+    away = np.linalg.norm(found[None, :, :, :2] - people[:, None], axis=-1)
+    is_right = (away <= reach) & (found[None, :, :, 2] > 0)
+    right = is_right.sum(axis=2)  # [N, M]
+    person, match = linear_sum_assignment(-right)
+    counts, true = right[person, match], np.isfinite(people[..., 0]).sum(axis=1)
+    wrong = (found[match, :, 2] > 0).sum(axis=1) - counts
+    whole = counts >= true[person] - 2
+    return whole.sum() / len(people), counts.sum() / true.sum(), wrong.sum() / true.sum()
+
+
+def candidates_of(heatmaps: Array, tags: Array, settings: GroupingSettings) -> dict[str, Array]:
+    """What a network with a decoding tail returns for these maps, of the first tag (it has no flip pass)."""
+    _, h, w = heatmaps.shape
+    highest = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in heatmaps])
+    maxima = np.where(heatmaps >= highest, heatmaps, -np.inf).reshape(K, -1)
+    some = np.argpartition(-maxima, settings.weak_limit, axis=1)[:, : settings.weak_limit]
+    cells = np.take_along_axis(some, np.argsort(-np.take_along_axis(maxima, some, 1), axis=1), 1)
+    rows, columns = np.divmod(cells, w)
+    around = {}
+    for name, maps, reach, fill in (
+        (HEIGHTS, heatmaps, HEIGHT_REACH, {"mode": "constant", "constant_values": -np.inf}),
+        (TAGS, tags[..., 0], TAG_REACH, {"mode": "edge"}),
+    ):
+        padded = np.pad(maps, ((0, 0), (reach, reach), (reach, reach)), **fill)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * 2, axis=(1, 2))
+        around[name] = np.ascontiguousarray(windows[np.arange(K)[:, None], rows, columns])
+    return {CELLS: cells, GRID: np.array([h, w]), **around}
 
 
 def group_plainly(heatmaps: Array, tags: Array, settings: GroupingSettings) -> tuple[Array, list[float]]:
@@ -122,47 +210,93 @@ def plain_refine(person: Array, heatmaps: Array, tags: Array) -> None:
             person[k, :3] = x + 0.5, y + 0.5, heatmaps[k, y, x]
 
 
-def median_times(variants: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Median milliseconds per variant; each is run once before, and they take turns."""
+def median_times(
+    variants: dict[str, Callable[[], object]], *, rounds: int, slow_rounds: int, slow: tuple[str, ...]
+) -> dict[str, float]:
+    """Median milliseconds per variant, which take turns; the slow ones sit out later rounds.
+
+    Each is run once before, but for slow variants of a single round.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
         for name, run in variants.items():
+            last = slow_rounds if name in slow else rounds
+            if number > last or (last == 1 and not number):
+                continue
             start = time.process_time()
             run()
             if number:
                 times[name].append(1000 * (time.process_time() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: statistics.median(values) for name, values in times.items() if values}
+
+
+def print_times(people: list[int], *, size: int, rounds: int) -> None:
+    """Print a row per number of people."""
+    names = ["plain numpy", "group_reference", "group", "unrefined", "from candidates"]
+    ratios = ["plain / group", "plain / candidates"]
+    print(f"| people | returned | {' | '.join(names + ratios)} |")
+    print("| ---: " * (len(names) + len(ratios) + 2) + "|")
+    fields = (Field(FieldKind.HEATMAPS, K, 4), Field(FieldKind.TAGS, K, 4))
+    for num_people in people:
+        heatmaps, tags = scene(num_people, size=size)
+        settings = GroupingSettings(max_people=max(30, num_people))
+        unrefined = GroupingSettings(max_people=max(30, num_people), is_refined=False)
+        codec = CandidateCodec(fields=fields, grouping=settings)
+        variants: dict[str, Callable[[], object]] = {
+            "plain numpy": partial(group_plainly, heatmaps, tags, settings),
+            "group_reference": partial(group_reference, heatmaps, tags, settings),
+            "group": partial(group, heatmaps, tags, settings),
+            "unrefined": partial(group, heatmaps, tags, unrefined),
+            "from candidates": partial(codec.decode, candidates_of(heatmaps, tags, settings)),
+        }
+        slow = ("plain numpy", "group_reference")
+        if num_people >= TOO_MANY_PEOPLE:
+            variants = {name: run for name, run in variants.items() if name not in slow}
+        slow_rounds = rounds if num_people <= FEW_PEOPLE else 1
+        ms = median_times(variants, rounds=rounds, slow_rounds=slow_rounds, slow=slow)
+        plain = ms.get("plain numpy")
+        cells = [f"{ms[name]:.1f}" if name in ms else "-" for name in names]
+        faster = ("group", "from candidates")
+        cells += ["-" if plain is None else f"{plain / ms[name]:.0f}" for name in faster]
+        returned = len(group(heatmaps, tags, settings)[0])
+        print(f"| {num_people} | {returned} | {' | '.join(cells)} |", flush=True)
+
+
+def print_recovered(people: list[int], *, scenes: int) -> None:
+    """Print, per crowded scene, whom the authors' grouping and the default bring back."""
+    print("| people | overlap | tag noise | mode | whole people | right | wrong | returned / true |")
+    print("| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    for num_people in people:
+        for overlap, noise in ((0.3, 0.1), (0.6, 0.3)):
+            rows: dict[str, list[tuple[float, ...]]] = {"reference": [], "default": []}
+            for seed in range(scenes):
+                heatmaps, tags, truth = crowded_scene(num_people, overlap=overlap, noise=noise, seed=seed)
+                for mode, run in (("reference", group_reference), ("default", group)):
+                    found, _ = run(heatmaps, tags)
+                    rows[mode].append((*recovered(found, truth), len(found) / num_people))
+            for mode, values in rows.items():
+                whole, right, wrong, returned = np.mean(values, axis=0)
+                print(
+                    f"| {num_people} | {overlap} | {noise} | {mode} | {100 * whole:.0f} % "
+                    f"| {100 * right:.1f} % | {100 * wrong:.1f} % | {returned:.2f} |",
+                    flush=True,
+                )
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, nargs="+", default=[1, 3, 10, 30, 100])
+    parser.add_argument("--people", type=int, nargs="+")
     parser.add_argument("--size", type=int, default=512, help="cells per side")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--crowded", action="store_true", help="count who comes back, not time")
+    parser.add_argument("--scenes", type=int, default=5, help="crowded scenes per row")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    print(
-        "| people | returned | group | without refinement | group_reference | plain numpy | plain / group |"
-    )
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for num_people in options.people:
-        heatmaps, tags = scene(num_people, size=options.size)
-        settings = GroupingSettings(max_people=max(30, num_people))
-        unrefined = GroupingSettings(max_people=max(30, num_people), is_refined=False)
-        variants = {
-            "group": partial(group, heatmaps, tags, settings),
-            "unrefined": partial(group, heatmaps, tags, unrefined),
-            "reference": partial(group_reference, heatmaps, tags, settings),
-            "plain": partial(group_plainly, heatmaps, tags, settings),
-        }
-        ms = median_times(variants, rounds=options.rounds if num_people <= 10 else 2)
-        returned = len(group(heatmaps, tags, settings)[0])
-        print(
-            f"| {num_people} | {returned} | {ms['group']:.1f} | {ms['unrefined']:.1f} "
-            f"| {ms['reference']:.0f} | {ms['plain']:.0f} | {ms['plain'] / ms['group']:.0f} |",
-            flush=True,
-        )
+    if options.crowded:
+        print_recovered(options.people or [3, 10, 20, 30, 40], scenes=options.scenes)
+    else:
+        print_times(options.people or [1, 3, 10, 30, 100], size=options.size, rounds=options.rounds)
 
 
 if __name__ == "__main__":
