@@ -1,10 +1,18 @@
 """`fleetpose convert`: an authors' checkpoint becomes ours, or one line says why not."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
-from fleetpose.models import build
+from fleetpose.codecs.fields import associative_embedding_fields
+from fleetpose.data.scenes import Source
+from fleetpose.media.images import write_image
+from fleetpose.models import MODELS, Family, PoseNetwork, build
 from fleetpose.models.efficientnet import VARIANTS, EfficientNet
+from fleetpose.runtime.session import OnnxSession
+from fleetpose.skeletons import COCO
 from fleetpose.train.checkpoint import load_checkpoint
 
 # Our names of the parts of Lightweight OpenPose's smallest network, and the author's.
@@ -225,3 +233,89 @@ def test_a_classifier_that_does_not_fit_is_answered_in_one_line(
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+class TwoLayers(PoseNetwork):
+    """As little as can be trained."""
+
+    size_multiple = 4
+
+    def __init__(self, num_keypoints):
+        super().__init__()
+        self.fields = associative_embedding_fields(num_keypoints)
+        self.input_size = (32, 32)
+        self.fine = torch.nn.Conv2d(3, num_keypoints, 3, stride=2, padding=1)
+        self.coarse = torch.nn.Conv2d(num_keypoints, 2 * num_keypoints, 3, stride=2, padding=1)
+
+    def forward(self, images):
+        fine = self.fine(images)
+        return self.named(*self.coarse(fine).chunk(2, dim=1), fine)
+
+
+@pytest.fixture
+def two_layers(monkeypatch):
+    """The network's name; its checkpoints need no renaming."""
+    family = Family(
+        variants=("two-layers",),
+        build=lambda variant, *, num_keypoints: TwoLayers(num_keypoints),  # noqa: ARG005
+        convert_official_state_dict=dict,
+    )
+    monkeypatch.setitem(MODELS, "two-layers", family)
+    return "two-layers"
+
+
+@pytest.fixture
+def converted(fleetpose_here, tmp_path, two_layers):
+    """A network, and the path of its checkpoint as `fleetpose convert` wrote it."""
+    torch.manual_seed(0)
+    network = TwoLayers(17)
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    assert fleetpose_here("convert", "theirs.pth", "--as", two_layers)[0] == 0
+    return network, tmp_path / "two-layers.pt"
+
+
+def test_training_begins_with_a_converted_checkpoint(tmp_path, two_layers, converted):
+    from fleetpose.train import engine
+    from fleetpose.train.config import OptimiserSettings, Phase, TrainConfig
+
+    original, path = converted
+    (tmp_path / "labels.json").write_text(json.dumps(one_picture(tmp_path)))
+    config = TrainConfig(
+        model=two_layers,
+        sources=(Source(images=tmp_path, annotations=tmp_path / "labels.json"),),
+        phases=(Phase(size=(32, 32), batch=1, steps=1),),
+        init=path,
+        optimiser=OptimiserSettings(lr=1e-9, warmup_steps=0, ema_decay=0.0),
+        threads=1,
+        workers=0,
+    )
+
+    engine.train(config, tmp_path / "run", accelerator="cpu")
+
+    trained = load_checkpoint(tmp_path / "run" / "last.pt")["ema"]
+    for key, value in original.state_dict().items():
+        torch.testing.assert_close(trained[key], value, atol=1e-6, rtol=0)
+
+
+def one_picture(folder):
+    """Write a picture of a person and return its labels."""
+    write_image(folder / "1.png", np.full((40, 40, 3), 90, np.uint8))
+    person = {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [20, 20, 2] * 17, "bbox": [5, 5, 30, 30]}
+    return {
+        "images": [{"id": 1, "file_name": "1.png", "height": 40, "width": 40}],
+        "annotations": [{**person, "area": 900, "num_keypoints": 17, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}],
+    }
+
+
+def test_a_converted_checkpoint_becomes_a_model_file(fleetpose_here, tmp_path, converted):
+    original, path = converted
+    images = np.random.default_rng(0).standard_normal((1, 3, 32, 48), np.float32)
+
+    code, out, err = fleetpose_here("export", path, "pose.onnx")
+
+    maps = OnnxSession(tmp_path / "pose.onnx", threads=1).run(images)
+    assert (code, err) == (0, "")
+    assert "pose.onnx" in out
+    for key, values in original(torch.from_numpy(images)).items():
+        np.testing.assert_allclose(maps[key], values[0].detach(), atol=1e-5)
