@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.runtime.session import OnnxSession, read_description
 
 onnx = pytest.importorskip("onnx")
@@ -25,6 +25,21 @@ def test_a_session_answers_with_maps_by_name(dots_model, fake_description):
         "tags_s4": (17, 16, 24),
         "heatmaps_s2": (17, 32, 48),
     }
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 64, 90), (1, 3, 0, 64), (2, 3, 64, 64), (1, 1, 64, 64), (64, 64, 3)]
+)
+def test_a_picture_that_does_not_fit_is_answered_in_one_line(dots_model, shape, capfd):
+    session = OnnxSession(dots_model, threads=1)
+
+    with pytest.raises(ShapeError) as caught:
+        session.run(np.zeros(shape, np.float32))
+
+    assert str(caught.value) == (
+        f"image must be of shape [1, 3, H, W] with H and W in multiples of 32 pixels, but got {list(shape)}"
+    )
+    assert capfd.readouterr().err == ""
 
 
 def test_a_description_is_read_without_running_the_model(dots_model, fake_description):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
 from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError, require
-from fleetpose.runtime.session import INPUT_NAME, read_description
+from fleetpose.runtime.session import INPUT_NAME, check_image, read_description
 
 Array = npt.NDArray[np.float32]
 
@@ -74,6 +74,7 @@ class OpenVinoSession:
 
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
+        check_image(image, self.description)
         # Outputs are copied, because the next call writes into the same memory.
         maps = self._request.infer({INPUT_NAME: image}, share_inputs=True, share_outputs=False)
         return {name: maps[name][0] for name in self._outputs}

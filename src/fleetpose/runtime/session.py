@@ -11,7 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 
 Array = npt.NDArray[np.float32]
 
@@ -64,8 +64,22 @@ class OnnxSession:
 
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
+        check_image(image, self.description)
         maps = self._session.run(self._outputs, {INPUT_NAME: image})
         return {name: values[0] for name, values in zip(self._outputs, maps, strict=True)}
+
+
+def check_image(image: Array, description: ModelDescription) -> None:
+    """Say in a line what is wrong with an input tensor, before the network's own library says it in many.
+
+    Raises:
+        ShapeError: it is not `[1, 3, H, W]` with H and W in multiples that the network takes.
+    """
+    multiple = description.input.multiple
+    shape = image.shape
+    if len(shape) != 4 or shape[:2] != (1, 3) or any(side < 1 or side % multiple for side in shape[2:]):
+        expected = f"of shape [1, 3, H, W] with H and W in multiples of {multiple} pixels"
+        raise ShapeError("image", expected, list(shape))
 
 
 def read_description(path: str | Path) -> ModelDescription:
