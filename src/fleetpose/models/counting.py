@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -162,10 +162,11 @@ def _replace(layer: nn.Module, method: str, by: Callable[..., torch.Tensor], res
 
 def _convolved_shape(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, ...]:
     """Sizes of a convolution's output, as in the documentation of `torch.nn.Conv2d`."""
+    padding_of = cast("tuple[int, ...]", layer.padding)  # as text only where it is "same", which we never say
     rows, columns = (
-        (length + 2 * int(padding) - dilation * (kernel - 1) - 1) // stride + 1
+        (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
         for length, padding, dilation, kernel, stride in zip(
-            x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+            x.shape[2:], padding_of, layer.dilation, layer.kernel_size, layer.stride, strict=True
         )
     )
     return x.shape[0], layer.out_channels, rows, columns

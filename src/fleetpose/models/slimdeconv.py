@@ -122,10 +122,8 @@ class _Join(nn.Module):
         )
 
     def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
-        if self.is_sum:
-            return decoded + self.mix(encoded)
-        out: Tensor = self.mix(torch.cat([decoded, encoded], dim=1))
-        return out
+        out: Tensor = self.mix(encoded if self.is_sum else torch.cat([decoded, encoded], dim=1))
+        return decoded + out if self.is_sum else out
 
 
 class SlimDeconv(PoseNetwork):

@@ -174,7 +174,7 @@ class Predictor:
             )
         if refiner is not None:
             self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
-        self.name = network.description.name
+        self.name = self._first_name = network.description.name
         if refiner is not None:
             self.name += f" + {refiner.description.name}"
         self.description = self._finder.description
@@ -221,7 +221,7 @@ class Predictor:
 
     def _with_boxes(self, boxes: BoxSource) -> Finder:
         if self._top_down is None:
-            raise ConfigError(NO_BOXES.format(name=self.name))
+            raise ConfigError(NO_BOXES.format(name=self._first_name))
         return Boxed(self._top_down, boxes, threshold=self._threshold)
 
     def find_as_stored(self, path: Path) -> PoseResult:
