@@ -14,8 +14,10 @@ ARGS ?=
 demo: $(VENV)/.installed  ## Find the people in a bundled picture.
 	$(VENV)/bin/fleetpose demo $(ARGS)
 
-test: $(DEV)/.installed  ## Run the tests that take a minute.
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu" $(ARGS)
+# Training gets a process of its own: after thousands of other tests in one it has crashed in native code.
+test: $(DEV)/.installed  ## Run the tests that take minutes.
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu" --ignore tests/train $(ARGS) || test $$? -eq 5  # none selected
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu" tests/train $(ARGS) || test $$? -eq 5  # none selected
 
 test-slow: $(DEV)/.installed  ## Run the tests that take long.
 	$(DEV)/bin/python -m pytest -m slow $(ARGS)
