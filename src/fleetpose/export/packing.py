@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 #: Smaller weights become float16: they take little room, and the first layers among them suffer most.
 PACKED_FROM_ELEMENTS = 100_000
-#: Largest difference allowed between outputs before and after, in standard deviations of the output. In nearly
-#: empty heatmaps a peak that is a tenth higher already makes a third of one.
+#: Largest difference allowed between outputs before and after, in standard deviations of the output. In
+#: nearly empty heatmaps a peak that is a tenth higher already makes a third of one.
 TOLERANCE = 0.5
 #: Which axis of an operator's weights counts its output channels.
 _OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}
