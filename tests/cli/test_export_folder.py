@@ -50,6 +50,9 @@ def test_int8_tells_what_each_layer_suffers(fleetpose_here, dots_model, pictures
         (["--to", "onnx", "--precision", "int8", "--calibration", "empty"], "calibration needs a folder"),
         (["--to", "onnx", "--pictures", "gone"], "there is no folder gone"),
         (["--to", "onnx", "--labels", "x.json"], "name their folder with --pictures"),
+        (["--to", "onnx", "--with-decode"], "--with-decode are for a single file"),
+        (["--to", "onnx", "--packed-weights"], "--packed-weights and --with-decode are for a single file"),
+        (["--half-weights", "--packed-weights"], "exclude each other"),
         (["--to", "onnx", "--set", "a=1"], "--card and --set are for checkpoints"),
     ],
 )

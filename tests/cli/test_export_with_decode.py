@@ -65,3 +65,14 @@ def test_the_file_gives_candidates_and_finds_the_people_of_the_networks_maps(
     assert len(expected) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-2)
+
+
+def test_a_file_that_cannot_be_packed_is_not_left_behind_unpacked(fleetpose_here, tmp_path, network):
+    checkpoint = {"model": "two-convolutions", "num_keypoints": 17, "ema": network.state_dict()}
+    save_checkpoint(tmp_path / "pose.pt", checkpoint)
+
+    code, out, err = fleetpose_here("export", "pose.pt", "pose.onnx", "--packed-weights")
+
+    assert (code, out) == (2, "")
+    assert "no convolution of pose.onnx has 100000 float32 weights to be packed" in err
+    assert not (tmp_path / "pose.onnx").exists()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from cyclopts import Parameter
 
 from fleetpose.cli.exit_codes import EXIT_OK
-from fleetpose.errors import ConfigError
+from fleetpose.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from fleetpose.compress.delivery import Delivery, Proof
@@ -76,6 +76,11 @@ def export(
             storage=_storage(half=half_weights, packed=packed_weights),
             with_decode=with_decode,
         )
+    if half_weights or packed_weights or with_decode:
+        raise ConfigError(
+            "--half-weights, --packed-weights and --with-decode are for a single file: leave them out "
+            "with --to, whose --precision says how weights are stored"
+        )
     # Imports stand here so that help need not wait for the runtime.
     from fleetpose.compress.delivery import deliver  # noqa: PLC0415
     from fleetpose.compress.quantise import pictures_in  # noqa: PLC0415
@@ -134,7 +139,11 @@ def _export_file(
         checkpoint, target, card=model_card, overrides=overrides, has_half_weights=storage == "float16"
     )
     if storage == "packed":
-        difference += pack_weights(target)
+        try:
+            difference += pack_weights(target)
+        except CheckpointError:
+            target.unlink()  # what was asked for was not written, so nothing is
+            raise
     if with_decode:
         add_decode_tail(target)
     size = target.stat().st_size / 1e6
