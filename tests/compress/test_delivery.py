@@ -1,5 +1,6 @@
 """Artefact folders: written whole, with proof, or not at all."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from fleetpose.compress import delivery
 from fleetpose.compress.delivery import Proof, deliver
-from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
+from fleetpose.errors import CheckpointError, ConfigError, MissingExtraError, UnknownNameError
 from fleetpose.media.images import read_image, write_image
 from fleetpose.runtime.bottom_up import fit_canvas
 from fleetpose.runtime.canvas import draw_canvas
@@ -21,6 +22,10 @@ from fleetpose.runtime.session import OnnxSession
 onnx = pytest.importorskip("onnx")
 needs_openvino = pytest.mark.skipif(
     not is_installed("openvino"), reason="the extra fleetpose[openvino] is not installed"
+)
+
+needs_nncf = pytest.mark.skipif(
+    importlib.util.find_spec("nncf") is None, reason="the extra fleetpose[nncf] is not installed"
 )
 
 
@@ -107,24 +112,78 @@ def test_half_weights_take_half_the_room_and_find_the_same(tmp_path, dots_model,
     assert len(load(tmp_path / "half", runtime="onnx")(pictures[0])) == 1
 
 
-def test_an_int8_model_spares_the_layer_that_suffers(tmp_path, dots_model, pictures):
+@pytest.fixture(scope="module")
+def int8_artefact(tmp_path_factory, dots_model, pictures):
+    folder = tmp_path_factory.mktemp("out") / "int8"
+    settings = {"precision": "int8", "calibration": pictures}
+    return folder, deliver(dots_model, folder, targets=["onnx"], proof=Proof(pictures), **settings)
+
+
+def test_an_int8_model_spares_the_layer_that_suffers(int8_artefact, pictures):
+    folder, delivered = int8_artefact
+
+    # Colours are told apart by the first convolution, from squares up to 65025, and that is hard on 8 bits.
+    spared = delivered.spared["onnx int8"]
+    assert "nearness" in delivered.harms[0].name
+    assert delivered.harms[0].name in spared
+    assert len(spared) < len(delivered.harms)
+    assert delivered.parity["onnx int8"].drop <= 1
+    kinds = [one.data_type for one in onnx.load(str(folder / "model.onnx")).graph.initializer]
+    assert onnx.TensorProto.INT8 in kinds
+    assert load(folder, runtime="onnx")(pictures[0]).scores[0] > 0.5
+
+
+def test_an_int8_folder_tells_what_each_layer_does(int8_artefact):
+    folder, delivered = int8_artefact
+
+    rows = json.loads((folder / "layers.json").read_text())
+
+    assert [row["layer"] for row in rows] == [harm.name for harm in delivered.harms]
+    errors = [row["error_in_deviations"] for row in rows]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 2 * errors[-1] > 0
+    assert [row["shift_px"] for row in rows] == [round(harm.shift_px, 3) for harm in delivered.harms]
+    is_spared = [row["layer"] for row in rows if row["floats_in"] == ["onnx int8"]]
+    assert is_spared == delivered.spared["onnx int8"]
+
+
+@pytest.mark.slow
+@needs_openvino
+@needs_nncf
+def test_nncf_quantises_for_openvino_and_spares_the_layer_that_suffers(tmp_path, dots_model, pictures):
     delivered = deliver(
         dots_model,
         tmp_path / "int8",
-        targets=["onnx"],
+        targets=["onnx", "openvino"],
         proof=Proof(pictures),
         precision="int8",
         calibration=pictures,
+        has_nncf=True,
     )
 
-    # Colours are told apart by the first convolution, from squares up to 65025, and that is hard on 8 bits.
-    assert "nearness" in delivered.harms[0].name
-    assert delivered.harms[0].name in delivered.spared
-    assert len(delivered.spared) < len(delivered.harms)
-    assert delivered.parity["onnx int8"].drop <= 1
-    kinds = [one.data_type for one in onnx.load(str(tmp_path / "int8" / "model.onnx")).graph.initializer]
-    assert onnx.TensorProto.INT8 in kinds
-    assert load(tmp_path / "int8", runtime="onnx")(pictures[0]).scores[0] > 0.5
+    graph = (tmp_path / "int8" / "model.xml").read_text()
+    assert "FakeQuantize" in graph
+    assert "nncf" in graph  # it leaves its settings in the file
+    assert "nearness" in delivered.spared["openvino int8"][0]
+    assert delivered.parity["openvino int8"].drop <= 1
+    assert load(tmp_path / "int8", runtime="openvino")(pictures[0]).scores[0] > 0.5
+
+
+def test_without_nncf_the_extra_is_named_before_any_work(tmp_path, dots_model, pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'fleetpose\[nncf\]'"):
+        deliver(
+            dots_model,
+            tmp_path / "out",
+            targets=["openvino"],
+            proof=Proof(pictures),
+            precision="int8",
+            calibration=pictures,
+            has_nncf=True,
+        )
+
+    assert _names(tmp_path) == []
 
 
 def test_an_artefact_that_lost_too_much_is_refused_with_the_reason(tmp_path, dots_model, pictures):
@@ -192,6 +251,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path, dots_model, pictures):
         ({"targets": []}, "at least one format to export to: onnx, openvino"),
         ({"precision": "int7"}, "unknown precision 'int7'"),
         ({"precision": "bf16"}, "load any model with precision bf16"),
+        ({"has_nncf": True}, "ask for precision int8 and format openvino"),
         ({"precision": "int8"}, "int8 needs pictures to calibrate on"),
     ],
 )

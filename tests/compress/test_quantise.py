@@ -117,6 +117,59 @@ def test_weights_stored_as_halves_are_quantised_too(model, inputs):
     assert len(_int8_weights(Quantiser(halved, inputs).quantised())) == 3
 
 
+def test_weights_that_were_packed_are_quantised_too_with_the_same_result(model, inputs):
+    from fleetpose.export.packing import pack_float_weights
+
+    packed = type(model).FromString(model.SerializeToString())
+    assert pack_float_weights(packed, from_elements=1) == 3
+
+    quantised = Quantiser(packed, inputs).quantised()
+
+    assert len(_int8_weights(quantised)) == 3
+    assert {node.op_type for node in quantised.graph.node}.isdisjoint({"Mul", "Cast"})
+
+
+def test_an_int8_file_takes_a_quarter_of_the_room_although_transposed_convolutions_stay_floats():
+    weights = {"w1": 0.1 * _drawn(64, 3, 3, 3), "w2": 0.1 * _drawn(64, 64, 4, 4), "w3": _drawn(64, 64, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["c1"], pads=[1] * 4),
+        helper.make_node("ConvTranspose", ["c1", "w2"], ["c2"], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Conv", ["c2", "w3"], ["maps"], pads=[1] * 4),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "deconv",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, [1, 64, "H", "W"])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    images = [_drawn(1, 3, 8, 8, seed=n) for n in range(3)]
+
+    quantised = Quantiser(made, images).quantised()
+
+    assert len(quantised.SerializeToString()) < 0.27 * len(made.SerializeToString())
+    expected = _maps(made, images[0])
+    assert np.abs(_maps(quantised, images[0]) - expected).mean() < 0.03 * expected.std()
+
+
+def test_top_down_networks_are_calibrated_on_the_labelled_people(
+    tmp_path, crop_dots_model, draw_dots, stick_person
+):
+    from fleetpose.runtime.cascade import BoxTable
+    from fleetpose.runtime.session import OnnxSession
+
+    for name in ("labelled", "other"):
+        write_image(tmp_path / f"{name}.png", draw_dots([stick_person]))
+    boxes = BoxTable({"labelled.png": [[10, 0, 110, 210], [0, 0, 50, 50]]}, source="labels")
+    network = OnnxSession(crop_dots_model, threads=1)
+
+    inputs = as_inputs([tmp_path / "labelled.png", tmp_path / "other.png"], network, boxes=boxes)
+
+    assert len(inputs) == 3
+    assert np.abs(inputs[0] - inputs[1]).max() > 0.1
+
+
 def test_calibration_needs_pictures(model, tmp_path):
     with pytest.raises(ConfigError, match="at least one picture"):
         Quantiser(model, [])

@@ -31,6 +31,7 @@ def export(
     number: int = 50,
     max_drop: float = 1.0,
     calibration: Path | None = None,
+    nncf: Annotated[bool, Parameter(negative="")] = False,
     card: Path | None = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     half_weights: Annotated[bool, Parameter(negative="")] = False,
@@ -57,6 +58,7 @@ def export(
         number: at most so many pictures for the proof, and for the calibration.
         max_drop: points of average precision that may be lost.
         calibration: folder of pictures that show an int8 model the range of its maps.
+        nncf: let NNCF make the int8 model for OpenVINO, rather than take over ONNX Runtime's.
         card: YAML file that says where the weights come from: licence, data, command, commit, hours,
             hardware, metrics.
         overrides: change a setting of the run that matters to prediction, such as --set short_side=192 or
@@ -102,12 +104,21 @@ def export(
             calibration=shown,
             card=UNKNOWN_CARD if card is None else read_card(card),
             overrides=overrides,
+            has_nncf=nncf,
         )
     else:
         if card is not None or overrides:
             raise ConfigError("--card and --set are for checkpoints; a model file keeps its own")
         path = model_files(str(source))["onnx"]
-        delivery = deliver(path, target, targets=targets, proof=proof, precision=precision, calibration=shown)
+        delivery = deliver(
+            path,
+            target,
+            targets=targets,
+            proof=proof,
+            precision=precision,
+            calibration=shown,
+            has_nncf=nncf,
+        )
     _report(target, delivery)
     return EXIT_OK
 
@@ -166,13 +177,16 @@ def _proof(pictures: Path | None, labels: Path | None, *, number: int, max_drop:
 def _report(folder: Path, delivery: Delivery) -> None:
     """Print what was written and how far it strays."""
     from fleetpose.cli.output import say  # noqa: PLC0415 - help must not wait for it
+    from fleetpose.compress.delivery import LAYERS_FILE  # noqa: PLC0415 - same
 
     for rewrite, count in delivery.rewrites.items():
         say(f"graph: {rewrite.replace('_', ' ')}: {count}")
     if delivery.harms:
-        say("layers that 8 bits harm most (error of the outputs in standard deviations, * stays in floats):")
-    for harm in delivery.harms[:_NAMED_LAYERS]:
-        say(f"  {harm.error:.4f}{' *' if harm.name in delivery.spared else '  '} {harm.name}")
+        say(f"layers that 8 bits harm most, each quantised alone ({LAYERS_FILE} has all): error of the")
+        say("outputs in standard deviations, pixels by which keypoints move, formats that keep it in floats:")
+    for layer in delivery.layers_to_dict()[:_NAMED_LAYERS]:
+        formats = ", ".join(layer["floats_in"]) or "-"
+        say(f"  {layer['error_in_deviations']:.4f}  {layer['shift_px']:6.3f}  {formats}  {layer['layer']}")
     for name, parity in delivery.parity.items():
         say(
             f"{name}: AP {parity.ap:.1f}, from {parity.reference_ap:.1f} ({parity.labels}, {parity.pictures} "

@@ -2,12 +2,14 @@
 
 Static quantisation in the QDQ format (arXiv:1712.05877), which ONNX Runtime and OpenVINO both run: weights
 per output channel, symmetric; activations per tensor, between the extremes that calibration pictures show.
+Transposed convolutions, which neither runtime multiplies in 8 bits, keep their arithmetic and store their
+weights in 8 bits.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,11 @@ import numpy.typing as npt
 
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.errors import ConfigError, require
+from fleetpose.export.packing import pack_float_weights
+from fleetpose.export.rewrite import halve_weights
 from fleetpose.media.images import IMAGE_SUFFIXES
 from fleetpose.runtime.canvas import Network
+from fleetpose.runtime.cascade import BoxTable
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.session import INPUT_NAME
 
@@ -33,6 +38,8 @@ MAX_PICTURES = 64
 PROBES = 4
 #: What is quantised along with convolutions, so that no map goes back to floats between two of them.
 _COMPANIONS = ("Add", "Concat", "Relu", "Clip")
+#: Transposed convolutions with fewer weights store them as float16.
+_PACKED_FROM_ELEMENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,8 @@ class LayerHarm:
 
     name: str
     weights: int
-    error: float  # root mean square over all outputs, see `_error`
+    error: float  # root mean square over all outputs in their standard deviations, see `_error`
+    shift_px: float | None = None  # by which keypoints move in the middle; None where nobody looked
 
 
 def pictures_in(folder: Path, *, limit: int, what: str) -> list[Path]:
@@ -64,8 +72,13 @@ def pictures_in(folder: Path, *, limit: int, what: str) -> list[Path]:
     return [pictures[index] for index in chosen.tolist()]
 
 
-def as_inputs(pictures: Sequence[Path], network: Network) -> list[Array]:
+def as_inputs(pictures: Sequence[Path], network: Network, *, boxes: BoxTable | None = None) -> list[Array]:
     """Pictures as the predictor shows them to a network, each `[1, 3, H, W]`.
+
+    Args:
+        pictures: files.
+        network: what will be quantised.
+        boxes: people of the pictures, for a top-down network; of pictures that these do not name it sees all.
 
     Raises:
         MediaError: a file is no picture.
@@ -73,7 +86,7 @@ def as_inputs(pictures: Sequence[Path], network: Network) -> list[Array]:
     listener = _Listener(network)
     predictor = Predictor(listener)
     for path in pictures:
-        predictor(path)
+        predictor(path, boxes=boxes if boxes is not None and path.name in boxes else None)
     return listener.heard
 
 
@@ -109,7 +122,7 @@ class Quantiser:
         self._onnx = require("onnx", extra="export")
         self._inputs = list(inputs)
         self._model = _copy(model)
-        _fold_casts(self._model, self._onnx)
+        _unpack_weights(self._model, self._onnx)
         for number, node in enumerate(self._model.graph.node):
             node.name = f"{node.op_type}_{number}_{node.output[0]}"
         inner = _leading_to_convolutions(self._model)
@@ -117,6 +130,11 @@ class Quantiser:
             node.name for node in self._model.graph.node if node.op_type in _COMPANIONS and node.name in inner
         ]
         self._ranges = self._calibrate()
+
+    @property
+    def float_model(self) -> ModelProto:
+        """The graph in floats, with nodes named as in `layers`."""
+        return self._model
 
     @property
     def layers(self) -> list[str]:
@@ -150,12 +168,18 @@ class Quantiser:
         )
         quantiser.quantize_model()
         model: ModelProto = quantiser.model.model
+        pack_float_weights(model, kinds=("ConvTranspose",), from_elements=_PACKED_FROM_ELEMENTS)
+        halve_weights(model)
         del model.metadata_props[:]
         model.metadata_props.extend(self._model.metadata_props)
         return model
 
-    def harms(self) -> list[LayerHarm]:
-        """Quantise each convolution alone → what that does to the outputs, worst first."""
+    def harms(self, *, shift_of: Callable[[ModelProto], float] | None = None) -> list[LayerHarm]:
+        """Quantise each convolution alone → what that does, worst first.
+
+        Args:
+            shift_of: tells by how many pixels a version of the model moves keypoints; None to leave that out.
+        """
         probes = self._inputs[:: max(1, len(self._inputs) // PROBES)][:PROBES]
         expected = _outputs(self._model, probes)
         sizes = {one.name: int(np.prod(one.dims)) for one in self._model.graph.initializer}
@@ -163,10 +187,12 @@ class Quantiser:
         for node in self._model.graph.node:
             if node.op_type != "Conv":
                 continue
-            found = _outputs(self.quantised(layers=[node.name]), probes)
+            alone = self.quantised(layers=[node.name])
+            found = _outputs(alone, probes)
             errors = [_error(maps, truth) for maps, truth in zip(found, expected, strict=True)]
-            weights = sizes.get(node.input[1], 0)
-            harms.append(LayerHarm(node.name, weights, float(np.sqrt(np.mean(np.square(errors))))))
+            error = float(np.sqrt(np.mean(np.square(errors))))
+            shift_px = None if shift_of is None else shift_of(alone)
+            harms.append(LayerHarm(node.name, sizes.get(node.input[1], 0), error, shift_px))
         return sorted(harms, key=lambda harm: -harm.error)
 
     def _calibrate(self) -> Any:  # noqa: ANN401 - the package has no types
@@ -200,16 +226,20 @@ def _copy(model: ModelProto) -> ModelProto:
     return type(model).FromString(model.SerializeToString())
 
 
-def _fold_casts(model: ModelProto, onnx: Any) -> None:  # noqa: ANN401 - an optional package
-    """Turn weights that are stored as float16 back to float32."""
-    halved = {one.name: one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT16}
-    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in halved]
-    for cast in casts:
-        weights = onnx.numpy_helper.to_array(halved[cast.input[0]]).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, cast.output[0]))
-        model.graph.node.remove(cast)
-    for one in halved.values():
-        model.graph.initializer.remove(one)
+def _unpack_weights(model: ModelProto, onnx: Any) -> None:  # noqa: ANN401 - an optional package
+    """Turn weights that are stored as float16, or in 8 bits with a scale, back to float32."""
+    constants = {one.name: one for one in model.graph.initializer}
+    for node in list(model.graph.node):
+        if node.op_type not in {"Cast", "Mul"} or not all(name in constants for name in node.input):
+            continue
+        # Initializers are folded only, so a product of two of them is one of weights and scale.
+        factors = [onnx.numpy_helper.to_array(constants[name]).astype(np.float32) for name in node.input]
+        product = factors[0] if node.op_type == "Cast" else factors[0] * factors[1]
+        constants[node.output[0]] = onnx.numpy_helper.from_array(product, node.output[0])
+        model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(one for name, one in constants.items() if name in read)
 
 
 def _leading_to_convolutions(model: ModelProto) -> set[str]:

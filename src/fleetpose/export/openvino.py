@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
 from fleetpose.errors import require
@@ -26,5 +27,17 @@ def write_openvino(
     """
     openvino = require("openvino", extra="openvino")
     model = openvino.Core().read_model(str(source))
+    save_openvino(model, target, description, has_half_weights=has_half_weights)
+
+
+def save_openvino(
+    model: Any,  # noqa: ANN401 - an optional package
+    target: Path,
+    description: ModelDescription,
+    *,
+    has_half_weights: bool = False,
+) -> None:
+    """Write an `openvino.Model`, which gets the description; see `write_openvino`."""
+    openvino = require("openvino", extra="openvino")
     model.set_rt_info(description.to_json(), METADATA_KEY)
     openvino.save_model(model, str(target), compress_to_fp16=has_half_weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def pack_weights(path: Path) -> float:
     onnx = require("onnx", extra="export")
     content = path.read_bytes()
     model = onnx.load_model_from_string(content)
-    if not _pack(model):
+    if not pack_float_weights(model, from_elements=PACKED_FROM_ELEMENTS):
         raise CheckpointError(
             f"no convolution of {path} has {PACKED_FROM_ELEMENTS} float32 weights to be packed; "
             "store them as float16 instead"
@@ -58,18 +59,27 @@ def pack_weights(path: Path) -> float:
     return difference
 
 
-def _pack(model: ModelProto) -> int:
-    """Pack what can be packed → number of weight tensors."""
+def pack_float_weights(
+    model: ModelProto,
+    *,
+    kinds: Collection[str] = tuple(_OUTPUT_AXIS),
+    from_elements: int,
+) -> int:
+    """Replace, in place, large float32 weights by 8-bit integers that are spread out on loading → how many.
+
+    Args:
+        model: graph; quantised layers stay as they are.
+        kinds: operators whose weights are packed.
+        from_elements: smaller weights stay.
+    """
     onnx = require("onnx", extra="export")
-    axes = {
-        node.input[1]: _OUTPUT_AXIS[node.op_type] for node in model.graph.node if node.op_type in _OUTPUT_AXIS
-    }
+    axes = {node.input[1]: _OUTPUT_AXIS[node.op_type] for node in model.graph.node if node.op_type in kinds}
     unpacking: list[NodeProto] = []
     scales = []
     for weights in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
         name = weights.name
-        if name not in axes or values.dtype != np.float32 or values.size < PACKED_FROM_ELEMENTS:
+        if name not in axes or values.dtype != np.float32 or values.size < from_elements:
             continue
         integers, scale = _quantised(values, axes[name])
         weights.CopyFrom(onnx.numpy_helper.from_array(integers, f"{name}_packed"))

@@ -26,6 +26,7 @@ def deliver_checkpoint(
     calibration: Sequence[Path] = (),
     card: ModelCard = UNKNOWN_CARD,
     overrides: Sequence[str] = (),
+    has_nncf: bool = False,
 ) -> Delivery:
     """Write a checkpoint's network as an artefact folder, compared with itself in PyTorch.
 
@@ -38,6 +39,7 @@ def deliver_checkpoint(
         calibration: pictures for int8.
         card: where the weights come from.
         overrides: changed settings of the run that matter to prediction.
+        has_nncf: see `deliver`.
     """
     with TemporaryDirectory() as place:
         source = Path(place) / f"{folder.name}.onnx"
@@ -50,6 +52,7 @@ def deliver_checkpoint(
             precision=precision,
             calibration=calibration,
             reference=TorchSession(network, read_description(source)),
+            has_nncf=has_nncf,
         )
 
 

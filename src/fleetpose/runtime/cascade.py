@@ -40,6 +40,9 @@ class BoxTable:
         self._boxes = {name: check_boxes(rows) for name, rows in boxes.items()}
         self._source = source
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._boxes
+
     def of(self, name: str | None) -> Array:
         """Boxes `[N, 5]` of a picture.
 
