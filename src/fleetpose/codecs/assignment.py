@@ -34,11 +34,41 @@ def assign_greatest(gains: npt.ArrayLike) -> Indices:
     [1, 0, -1]
     """
     table = np.asarray(gains, np.float64)
-    to_stay_alone = np.zeros((len(table), len(table)))
-    columns = assign_in_reference_order(np.concatenate([-table, to_stay_alone], axis=1))
-    is_matched = columns < table.shape[1]
-    is_matched[is_matched] = table[is_matched, columns[is_matched]] > 0
-    return np.where(is_matched, columns, -1)
+    if not table.size:
+        return np.full(len(table), -1)
+    columns: Indices = table.argmax(axis=1)
+    columns[table.max(axis=1) <= 0] = -1
+    takers = np.bincount(columns + 1, minlength=table.shape[1] + 1)  # the first are those who take none
+    if takers[1:].max() > 1:
+        is_disputed = (columns >= 0) & (takers[columns + 1] > 1)
+        rows, disputed = _drawn_in(table > 0, is_disputed)
+        columns[rows] = _share_out(table[np.ix_(rows, disputed)], disputed)
+    return columns
+
+
+def _drawn_in(is_pair: npt.NDArray[np.bool_], is_disputed: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:
+    """Rows `[R]` that want the same column, all that these could take instead, and so on → rows, columns.
+
+    Everybody else has what gains them most, and nobody to dispute it.
+    """
+    is_row = is_disputed
+    while True:
+        is_column = is_pair[is_row].any(axis=0)
+        reached = is_pair[:, is_column].any(axis=1)
+        if np.array_equal(reached, is_row):
+            return np.flatnonzero(is_row), np.flatnonzero(is_column)
+        is_row = np.asarray(reached)
+
+
+def _share_out(gains: Array, names: Indices) -> Indices:
+    """Column of `names` for each row `[R]`, -1 where unmatched, so that the sum of gains is greatest."""
+    if len(names) == 1:
+        return np.where(np.arange(len(gains)) == gains[:, 0].argmax(), names[0], -1)
+    to_stay_alone = np.zeros((len(gains), len(gains)))
+    columns = assign_in_reference_order(np.concatenate([-gains, to_stay_alone], axis=1))
+    is_matched = columns < gains.shape[1]
+    is_matched[is_matched] = gains[is_matched, columns[is_matched]] > 0
+    return np.where(is_matched, names[np.where(is_matched, columns, 0)], -1)
 
 
 def assign_in_reference_order(costs: npt.ArrayLike) -> Indices:

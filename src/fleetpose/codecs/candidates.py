@@ -64,29 +64,25 @@ class CandidateCodec:
     Attributes:
         fields: maps that the network had; they are not among its outputs.
         grouping: how candidates become people.
+        finest_stride: pixels per cell of the grid on which candidates lie.
+        tag_ratio: size of a tag cell, in cells of the finest grid.
     """
 
     fields: tuple[Field, ...]
     grouping: GroupingSettings = field(default_factory=GroupingSettings)
+    finest_stride: int = field(init=False, repr=False)
+    tag_ratio: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        embedding = AssociativeEmbeddingCodec(fields=self.fields, sigma_cells=self._sigmas())
+        finest = min(item.stride for item in embedding.heatmap_fields)
+        ratio, rest = divmod(embedding.tag_field.stride, finest)
+        object.__setattr__(self, "finest_stride", finest)
+        object.__setattr__(self, "tag_ratio", 0 if rest else ratio)
         if self.grouping.window > 2 * HEIGHT_REACH + 1:
             raise ConfigError(f"with a decoding tail window must be at most 5, got {self.grouping.window}")
         if self.tag_ratio < 1:
             raise ConfigError("with a decoding tail heatmaps must be at least as fine as tags")
-
-    @property
-    def finest_stride(self) -> int:
-        """Pixels per cell of the grid on which candidates lie."""
-        embedding = AssociativeEmbeddingCodec(fields=self.fields, sigma_cells=self._sigmas())
-        return min(item.stride for item in embedding.heatmap_fields)
-
-    @property
-    def tag_ratio(self) -> int:
-        """Size of a tag cell, in cells of the finest grid; 0 if it is not whole."""
-        embedding = AssociativeEmbeddingCodec(fields=self.fields, sigma_cells=self._sigmas())
-        ratio, rest = divmod(embedding.tag_field.stride, self.finest_stride)
-        return 0 if rest else ratio
 
     def decode(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
         """Find people among the candidates of one picture.
@@ -102,32 +98,24 @@ class CandidateCodec:
             ShapeError: an output is missing or does not fit the others, or a height or tag is not finite.
         """
         cells, heights, tags, size = _checked(outputs)
-        num_keypoints = len(cells)
-        is_high = heights[..., HEIGHT_REACH, HEIGHT_REACH] > min(
-            self.grouping.detection_threshold, self.grouping.refine_threshold
-        )
-        keypoint, number = np.nonzero(is_high)
-        found = _Found(
-            keypoint, cells[keypoint, number], heights[keypoint, number], tags[keypoint, number], size
-        )
-        is_strong = found.height > self.grouping.detection_threshold
-        is_strong &= found.is_highest(self.grouping.window)
-        strong = found.part(_highest(found, is_strong, self.grouping.max_people))
+        settings, ratio = self.grouping, self.tag_ratio
+        middles = heights[..., HEIGHT_REACH, HEIGHT_REACH]
+
+        def higher_than(threshold: float, channels: Indices | None = None) -> _Found:
+            is_high = middles > threshold
+            if channels is not None:
+                is_high &= np.isin(np.arange(len(cells)), channels)[:, None]
+            own = is_high.nonzero()
+            return _Found(own[0], cells[own], heights[own], tags[own], size)
 
         def weak(channels: Indices) -> Candidates:
-            is_wanted = np.isin(found.keypoint, channels) & (found.height > self.grouping.refine_threshold)
-            chosen = _highest(found, is_wanted, self.grouping.weak_limit)
-            # In the order of the maps, so that among equals the same one is taken as from maps.
-            order = np.lexsort((found.cells[chosen], found.keypoint[chosen]))
-            return found.part(chosen[order]).candidates(self.tag_ratio, is_middle=False)
+            found = higher_than(settings.refine_threshold, channels)
+            return found.highest(settings.weak_limit).candidates(ratio, is_middle=False)
 
-        people = group_candidates(
-            strong.candidates(self.tag_ratio, is_middle=True),
-            weak,
-            self.grouping,
-            num_keypoints=num_keypoints,
-        )
-        keypoints, scores = people
+        peaks = higher_than(settings.detection_threshold)
+        peaks = peaks.part(peaks.is_highest(settings.window).nonzero()[0]).highest(settings.max_people)
+        strong = peaks.candidates(ratio, is_middle=True)
+        keypoints, scores = group_candidates(strong, weak, settings, num_keypoints=len(cells))
         is_found = keypoints[..., 2:] > 0
         keypoints[..., :2] = np.where(is_found, cells_to_pixels(keypoints[..., :2], self.finest_stride), 0)
         return keypoints, scores
@@ -195,6 +183,12 @@ class _Found:
             self.keypoint[chosen], self.cells[chosen], self.heights[chosen], self.tags[chosen], self.size
         )
 
+    def highest(self, limit: int) -> _Found:
+        """At most so many of each keypoint: the highest, which come first."""
+        first = np.searchsorted(self.keypoint, self.keypoint)
+        is_kept = np.arange(len(first)) - first < limit
+        return self if is_kept.all() else self.part(is_kept.nonzero()[0])
+
     def is_highest(self, window: int) -> Mask:
         """Which are the highest of their window; of equals the first in reading order."""
         margin = HEIGHT_REACH - window // 2
@@ -218,29 +212,24 @@ class _Found:
             middle = (is_equal @ steps) / np.maximum(is_equal.sum(axis=1, keepdims=True), 1)
             shift = np.trunc(middle).astype(np.intp)
             x, y = column + shift[:, 1], row + shift[:, 0]
-        own = np.arange(len(self.cells))
 
-        def read_height(columns: Indices, rows: Indices) -> Array:
-            return self.heights[own, rows - row + HEIGHT_REACH, columns - column + HEIGHT_REACH]
+        def locate(chosen: Indices) -> Array:
+            left, top = column[chosen] - HEIGHT_REACH, row[chosen] - HEIGHT_REACH
+            return tops_among(
+                lambda columns, rows: self.heights[chosen, rows - top, columns - left],
+                x[chosen],
+                y[chosen],
+                size=self.size,
+            )
+
+        own = np.arange(len(self.cells))
 
         def read_tags(columns: Indices, rows: Indices) -> Array:
             dy, dx = rows - row // tag_ratio, columns - column // tag_ratio
             return self.tags[own, dy + TAG_REACH, dx + TAG_REACH, None]
 
-        return Candidates(
-            self.keypoint,
-            tops_among(read_height, x, y, size=self.size),
-            self.height.astype(np.float64),
-            tags_among(read_tags, x, y, size=(h // tag_ratio, w // tag_ratio), ratio=tag_ratio),
-        )
-
-
-def _highest(found: _Found, is_wanted: Mask, limit: int) -> Indices:
-    """Numbers of the wanted candidates, by keypoint, then falling, at most `limit` of a keypoint."""
-    wanted = np.flatnonzero(is_wanted)
-    order = wanted[np.lexsort((found.cells[wanted], -found.height[wanted], found.keypoint[wanted]))]
-    first = np.searchsorted(found.keypoint[order], found.keypoint[order])
-    return order[np.arange(len(order)) - first < limit]
+        found_tags = tags_among(read_tags, x, y, size=(h // tag_ratio, w // tag_ratio), ratio=tag_ratio)
+        return Candidates(self.keypoint, self.height.astype(np.float64), found_tags, locate)
 
 
 def _checked(outputs: Mapping[str, Array]) -> tuple[Indices, Array, Array, tuple[int, int]]:
@@ -253,7 +242,7 @@ def _checked(outputs: Mapping[str, Array]) -> tuple[Indices, Array, Array, tuple
         if values.shape != (*cells.shape, side, side):
             raise ShapeError(name, f"of shape {[*cells.shape, side, side]}", list(values.shape))
     # Beyond the border heights are minus infinity, but the candidates' own are numbers.
-    if np.isnan(heights).any() or np.isposinf(heights).any():
+    if not heights.max(initial=0.0) < np.inf:
         raise ShapeError("heatmaps", "finite numbers", "NaN or infinity")
     h, w = (int(length) for length in outputs[GRID])
     return cells.astype(np.intp), heights, tags, (h, w)

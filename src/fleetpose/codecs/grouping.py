@@ -47,15 +47,16 @@ class Candidates:
 
     Attributes:
         keypoint: `[C]` channel of each.
-        places: `[C, 2]` (x, y) in cells, between them too.
         score: `[C]` height of the heatmap.
         tags: `[C, T]`.
+        locate: from indices `[F]` of candidates to their places `[F, 2]` (x, y) in cells, between them too.
+            Most weak candidates are never asked for.
     """
 
     keypoint: Indices
-    places: Array
     score: Array
     tags: Array
+    locate: Callable[[Indices], Array]
 
 
 #: What finds weak candidates in the given channels, rising; it is called once, if keypoints are missing.
@@ -158,8 +159,10 @@ def group(heatmaps: Array, tags: Array, settings: GroupingSettings | None = None
     heatmaps, tags, ratio = check_maps(heatmaps, tags)
 
     def candidates(keypoint: Indices, x: Indices, y: Indices, score: Array) -> Candidates:
-        tops = subcell_tops(heatmaps, keypoint, x, y)
-        return Candidates(keypoint, tops, score, sample_tags(tags, keypoint, x, y, ratio=ratio))
+        def locate(chosen: Indices) -> Array:
+            return subcell_tops(heatmaps, keypoint[chosen], x[chosen], y[chosen])
+
+        return Candidates(keypoint, score, sample_tags(tags, keypoint, x, y, ratio=ratio), locate)
 
     def weak(channels: Indices) -> Candidates:
         keypoint, x, y = find_local_maxima(
@@ -197,15 +200,19 @@ def group_candidates(
 
     is_found = members >= 0
     keypoints = np.zeros((*members.shape, 3))
-    keypoints[is_found] = np.column_stack([strong.places, strong.score])[members[is_found]]
+    keypoints[is_found] = _rows(strong, members[is_found])
     scores = keypoints[..., 2].mean(axis=1)
     if settings.is_refined and not is_found.all():
         maxima = weak(np.flatnonzero(~is_found.all(axis=0)))
         person, chosen = _fill_in(maxima, is_found, _mean_tags(members, strong.tags), settings=settings)
-        rows = np.column_stack([maxima.places[chosen], maxima.score[chosen]])
-        keypoints[person, maxima.keypoint[chosen]] = rows
+        keypoints[person, maxima.keypoint[chosen]] = _rows(maxima, chosen)
     by_score = np.argsort(-scores, kind="stable")
     return keypoints[by_score].astype(np.float32), scores[by_score].astype(np.float32)
+
+
+def _rows(candidates: Candidates, chosen: Indices) -> Array:
+    """Places and scores of some candidates → `[F, 3]` (x, y, score)."""
+    return np.concatenate([candidates.locate(chosen), candidates.score[chosen, None]], axis=1)
 
 
 def check_maps(heatmaps: Array, tags: Array) -> tuple[Array, Array, float]:
@@ -283,27 +290,27 @@ def assign(peaks: Candidates, *, order: tuple[int, ...], settings: GroupingSetti
     Within a keypoint the assignment has the greatest total gain; a pair gains the candidate's score and by
     how much its squared tag distance stays below the squared threshold.
     """
-    bounds = np.searchsorted(peaks.keypoint, np.arange(len(order) + 1))
-    most, peak_tags = settings.max_people, peaks.tags
+    bounds = np.searchsorted(peaks.keypoint, np.arange(len(order) + 1)).tolist()
+    most, reach = settings.max_people, settings.tag_threshold**2
     members = np.full((most, len(order)), -1, np.intp)
-    tag_sums, counts = np.zeros((most, peak_tags.shape[1])), np.zeros((most, 1))
+    tag_sums, counts = np.zeros((most, peaks.tags.shape[1])), np.zeros((most, 1))
     people = 0
     for k in order:
-        candidates = np.arange(bounds[k], bounds[k + 1])
-        if not len(candidates):
+        start, stop = bounds[k], bounds[k + 1]
+        if start == stop:
             continue
-        means = tag_sums[:people] / counts[:people]
-        distances = squared_distances(peak_tags[candidates], means)
-        is_near = distances < settings.tag_threshold**2
-        gains = np.where(is_near, settings.tag_threshold**2 - distances + peaks.score[candidates, None], 0.0)
-        owners = assign_greatest(gains)
-        strangers = np.flatnonzero(owners < 0)[: most - people]
-        owners[strangers] = people + np.arange(len(strangers))
+        tags = peaks.tags[start:stop]
+        owners = np.full(stop - start, -1, np.intp)
+        if people:
+            rest = reach - squared_distances(tags, tag_sums[:people] / counts[:people])
+            owners = assign_greatest(np.where(rest > 0, rest + peaks.score[start:stop, None], 0.0))
+        strangers = (owners < 0).nonzero()[0][: most - people]
+        owners[strangers] = np.arange(people, people + len(strangers))
         people += len(strangers)
-        is_kept = owners >= 0
-        candidates, owners = candidates[is_kept], owners[is_kept]
-        members[owners, k] = candidates
-        tag_sums[owners] += peak_tags[candidates]
+        kept = (owners >= 0).nonzero()[0]
+        owners = owners[kept]
+        members[owners, k] = kept + start
+        tag_sums[owners] += tags[kept]
         counts[owners] += 1
     return members[:people]
 
@@ -338,15 +345,14 @@ def _fill_in(
     bounds = np.searchsorted(maxima.keypoint, np.arange(is_found.shape[1] + 1)).tolist()
     reach = (0.5 * settings.tag_threshold) ** 2
     people, chosen = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
-    for k in np.unique(maxima.keypoint).tolist():
-        part = slice(bounds[k], bounds[k + 1])
-        missing = np.flatnonzero(~is_found[:, k])
-        if not len(missing):
+    for k, is_found_here in enumerate(is_found.T):
+        start, stop = bounds[k], bounds[k + 1]
+        missing = (~is_found_here).nonzero()[0]
+        if start == stop or not len(missing):
             continue
-        distances = squared_distances(person_tags[missing], maxima.tags[part])
-        merit = maxima.score[part] * (1 - distances / reach)
-        best = merit.argmax(axis=1)
-        is_alike = merit[np.arange(len(best)), best] > 0
-        people.append(missing[is_alike])
-        chosen.append(bounds[k] + best[is_alike])
+        distances = squared_distances(person_tags[missing], maxima.tags[start:stop])
+        merit = maxima.score[start:stop] * (1 - distances / reach)
+        alike = (merit.max(axis=1) > 0).nonzero()[0]
+        people.append(missing[alike])
+        chosen.append(start + merit.argmax(axis=1)[alike])
     return np.concatenate(people), np.concatenate(chosen)

@@ -141,18 +141,24 @@ def tops_among(
         y: `[C]` row per peak.
         size: (h, w) of the maps.
     """
-    h, w = size
+    tops = np.stack([x, y])
+    axes = [axis for axis in (0, 1) if size[1 - axis] >= 3]
+    if not axes:
+        return tops.T.astype(np.float64)
+    peak, lengths = tops[axes], np.array([[size[1 - axis]] for axis in axes])
+    middle = np.minimum(np.maximum(peak, 1), lengths - 2)
+    samples = [
+        read(place + step, y) if axis == 0 else read(x, place + step)
+        for axis, place in zip(axes, middle, strict=True)
+        for step in (-1, 0, 1)
+    ]
     floor = np.maximum(LOG_FLOOR * read(x, y), np.finfo(np.float32).tiny)
-    tops = np.stack([x, y], axis=1).astype(np.float64)
-    for axis, (length, peak) in enumerate(((w, x), (h, y))):
-        if length < 3:
-            continue
-        middle = np.clip(peak, 1, length - 2)
-        samples = [read(middle + step, y) if axis == 0 else read(x, middle + step) for step in (-1, 0, 1)]
-        before, centre, after = (np.log(np.maximum(sample, floor).astype(np.float64)) for sample in samples)
-        offset, has_top = _parabola_top(before, centre, after)
-        tops[:, axis] = np.where(has_top, np.clip(middle + offset, peak - 0.5, peak + 0.5), peak)
-    return tops
+    logs = np.log(np.maximum(samples, floor).astype(np.float64)).reshape(len(axes), 3, -1)
+    offset, has_top = _parabola_top(logs[:, 0], logs[:, 1], logs[:, 2])
+    nearby = np.minimum(np.maximum(middle + offset, peak - 0.5), peak + 0.5)
+    moved = tops.astype(np.float64)
+    moved[axes] = np.where(has_top, nearby, peak)
+    return moved.T
 
 
 def quarter_offset_tops(heatmaps: Array, keypoint: Indices, x: Indices, y: Indices) -> Array:
