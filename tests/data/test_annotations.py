@@ -56,6 +56,37 @@ def test_a_vote_against_a_label_makes_it_unknown(write_coco, arrow):
     np.testing.assert_array_equal(picture.keypoints[0, 0], 0)
 
 
+@pytest.mark.parametrize(
+    ("least_votes", "is_known"),
+    [(-1, [True, True, True]), (0, [False, True, True]), (1, [False, False, True]), (2, [False] * 3)],
+)
+def test_a_keypoint_with_fewer_votes_than_asked_for_is_unknown(write_coco, arrow, least_votes, is_known):
+    files = write_coco([BLACK], [person(keypoints=[1, 2, 2] * 3, votes=[-1, 0, 1])])
+
+    (picture,) = read(files, arrow, least_votes=least_votes)
+
+    assert picture.is_known[0].tolist() == is_known
+    assert (picture.keypoints[0, :, 2] > 0).tolist() == is_known
+
+
+def test_whoever_has_no_votes_is_believed(write_coco, arrow):
+    files = write_coco([BLACK], [person()])
+
+    (picture,) = read(files, arrow, least_votes=1, least_agreement=1.0)
+
+    assert picture.is_known.all()
+
+
+def test_a_person_with_too_little_agreement_is_ignored_not_background(write_coco, arrow):
+    people = [person(agreement=0.5), person(agreement=0.49, bbox=[2, 3, 10, 20])]
+    files = write_coco([BLACK], people)
+
+    (picture,) = read(files, arrow, least_agreement=0.5)
+
+    np.testing.assert_array_equal(picture.boxes, [[4.5, 5.5, 34.5, 25.5]])
+    assert picture.ignored == ([[2, 3, 12, 3, 12, 23, 2, 23]],)
+
+
 def test_unlabelled_keypoints_are_unknown_only_where_the_source_says_so(write_coco, arrow):
     files = write_coco([BLACK], [person()])
 
@@ -118,6 +149,7 @@ def test_what_stands_for_an_absent_keypoint_does_not_matter(write_coco, arrow):
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
+        (person(agreement="much"), "annotation 7 has an agreement that is no number: 'much'"),
         (person(keypoints=[1, 2, 2]), "annotation 7 has 3 keypoint numbers, expected 9"),
         (
             person(keypoints=[math.nan, 2, 2] + [0] * 6),

@@ -1,9 +1,12 @@
+import json
 import pickle
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from fleetpose.data.paste import PasteSettings
 from fleetpose.data.scenes import SceneMaker, SceneSettings, Source
 from fleetpose.errors import ConfigError, DatasetError
 
@@ -151,6 +154,71 @@ def test_held_out_pictures_are_never_drawn(maker_of):
     assert len(maker) == 2  # of 1, 2 and 3
 
 
+def test_a_source_may_leave_out_what_other_networks_doubt(maker_of, spots):
+    labels = json.loads(spots[0].read_text())
+    for annotation, agreement in zip(labels["annotations"], (0.9, 0.5, 0.4), strict=True):
+        annotation |= {"agreement": agreement, "votes": [1, 1, 0]}
+    spots[0].write_text(json.dumps(labels))
+
+    maker = maker_of(is_single_person=True, least_agreement=0.5, least_votes=1)
+
+    assert len(maker) == 2
+    for seed in range(5):
+        scene = maker.make(np.random.default_rng(seed), (90, 120))
+        # Whoever is mirrored has swapped sides.
+        assert sorted(scene.is_known.sum(axis=1)) in ([2] * len(scene.is_known), [])
+
+
+@pytest.fixture
+def with_outlines(spots):
+    """The pictures of spots, each person with an outline."""
+    labels = json.loads(spots[0].read_text())
+    for annotation in labels["annotations"]:
+        annotation["segmentation"] = [[25, 15, 95, 15, 95, 75, 25, 75]]
+    spots[0].write_text(json.dumps(labels))
+    return Source(images=spots[1], annotations=spots[0])
+
+
+def test_people_are_pasted_into_scenes_where_the_settings_say_so(with_outlines, arrow):
+    calm = SceneSettings(tiles=(1, 0, 0), light=0, zoom=(1, 1), rotation_deg=0, shift=0)
+    pasting = replace(calm, paste=PasteSettings(chance=1, most=1, hidden=1, light=0, size=(0.4, 0.6)))
+    maker = SceneMaker([with_outlines], arrow, calm, has_outlines=True)
+
+    plain = [maker.make(np.random.default_rng(seed), (90, 120)) for seed in range(6)]
+    pasted = [maker.with_settings(pasting).make(np.random.default_rng(seed), (90, 120)) for seed in range(6)]
+
+    assert {len(scene.keypoints) for scene in plain} == {1}
+    assert sum(len(scene.keypoints) == 2 for scene in pasted) >= 4
+    for before, after in zip(plain, pasted, strict=True):
+        np.testing.assert_array_equal(after.keypoints[0, :, :2], before.keypoints[0, :, :2])
+        if len(after.keypoints) == 2:
+            x1, y1, x2, y2 = np.rint(after.boxes[1]).astype(int)
+            outside = np.ones((90, 120), bool)
+            outside[max(y1 - 3, 0) : y2 + 3, max(x1 - 3, 0) : x2 + 3] = False
+            np.testing.assert_array_equal(after.image[outside], before.image[outside])
+            assert (after.image != before.image).any()
+
+
+def test_scenes_without_pasting_are_the_same_whether_or_not_outlines_were_read(with_outlines, arrow):
+    makers = [SceneMaker([with_outlines], arrow, has_outlines=has_outlines) for has_outlines in (False, True)]
+
+    scenes = [maker.make(np.random.default_rng(5), (64, 64)) for maker in makers]
+
+    np.testing.assert_array_equal(scenes[0].image, scenes[1].image)
+
+
+def test_pasting_needs_outlines(maker_of, with_outlines, arrow):
+    pasting = SceneSettings(paste=PasteSettings())
+
+    with pytest.raises(ConfigError, match="only by a maker with has_outlines"):
+        SceneMaker([with_outlines], arrow).with_settings(pasting)
+    with_outlines.annotations.write_text(
+        with_outlines.annotations.read_text().replace("segmentation", "something")
+    )
+    with pytest.raises(DatasetError, match="nobody can be cut out"):
+        maker_of(pasting)
+
+
 def test_sources_are_drawn_by_weight(spots, arrow, tmp_path):
     negatives = tmp_path / "negatives"
     negatives.mkdir()
@@ -204,6 +272,8 @@ def test_other_settings_draw_from_the_same_pictures(maker_of, spots):
         (lambda: SceneSettings(rotation_deg=-1), "scenes.rotation_deg must be at least 0"),
         (lambda: SceneSettings(light=2), "scenes.light must be from 0 to 1"),
         (lambda: Source(images="x", weight=-1), "a source needs a weight and a held_out_every"),
+        (lambda: Source(images="x", least_agreement=2), "least_agreement of a source must be from 0 to 1"),
+        (lambda: Source(images="x", least_votes=-2), "least_votes of a source must be at least -1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, message):

@@ -77,16 +77,21 @@ def read_coco(
     skeleton: Skeleton,
     is_zero_unknown: bool = False,
     has_outlines: bool = False,
+    least_agreement: float = 0.0,
+    least_votes: int = 0,
     split: Split = "train",
 ) -> list[Picture]:
     """Read an annotation file and bring its keypoints, by name, into the order of `skeleton`.
 
     The file is COCO's or of another layout that `load_annotations` knows.
 
-    Keypoints of `skeleton` that the file does not name are unknown for all its people. An optional `votes`
-    list of an annotation, one number per keypoint, marks with -1 the labels that are probably wrong: they
-    become unknown. A person without a box gets one around the keypoints. Annotations of pictures that the
-    file does not list are left out, and so are those of other categories.
+    Keypoints of `skeleton` that the file does not name are unknown for all its people. A person without a box
+    gets one around the keypoints. Annotations of pictures that the file does not list are left out, and so
+    are those of other categories.
+
+    An annotation may say what other networks, the teachers, think of it: its `votes`, one number per
+    keypoint, are the teachers who agree with the label, or -1 if they agree on another place, so that the
+    label is probably wrong; its `agreement` is the share of the keypoints with which a teacher agrees.
 
     Args:
         annotations: COCO JSON with one category that names its keypoints, or a file of another layout.
@@ -94,6 +99,8 @@ def read_coco(
         skeleton: wanted keypoints.
         is_zero_unknown: v = 0 means that nobody looked, rather than that the keypoint is not in view.
         has_outlines: keep people's outlines, which copying people into other pictures needs.
+        least_agreement: a person whose `agreement` is lower becomes a region to ignore.
+        least_votes: a keypoint with fewer `votes` becomes unknown; -1 believes every label.
         split: part to take of a file that holds training and test pictures.
 
     Raises:
@@ -107,6 +114,8 @@ def read_coco(
         skeleton,
         is_zero_unknown=is_zero_unknown,
         has_outlines=has_outlines,
+        least_agreement=least_agreement,
+        least_votes=least_votes,
     )
     records = _records_by_id(data["images"], annotations)
     by_image = defaultdict(list)
@@ -178,6 +187,8 @@ class _PersonReader:
         *,
         is_zero_unknown: bool,
         has_outlines: bool,
+        least_agreement: float,
+        least_votes: int,
     ) -> None:
         order = match_keypoints(names, skeleton)
         if (order < 0).all():
@@ -190,6 +201,8 @@ class _PersonReader:
         self.order = np.maximum(order, 0)
         self.is_zero_unknown = is_zero_unknown
         self.has_outlines = has_outlines
+        self.least_agreement = least_agreement
+        self.least_votes = least_votes
 
     def picture(
         self, path: Path, record: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
@@ -199,7 +212,7 @@ class _PersonReader:
         size = (record.get("height") or _ENDLESS, record.get("width") or _ENDLESS)
         for annotation in annotations:
             given = self._keypoints(annotation)
-            if annotation.get("iscrowd") or not (given[:, 2] > 0).any():
+            if annotation.get("iscrowd") or not (given[:, 2] > 0).any() or self._is_doubtful(annotation):
                 ignored += _region(annotation)
                 continue
             points, is_known = self._in_order(given, annotation)
@@ -219,6 +232,13 @@ class _PersonReader:
             crowd_index=record.get("crowdIndex"),
         )
 
+    def _is_doubtful(self, annotation: Mapping[str, Any]) -> bool:
+        """Tell whether too few of a person's keypoints are where others see them."""
+        agreement = annotation.get("agreement", 1.0)
+        if isinstance(agreement, bool) or not isinstance(agreement, int | float):
+            raise self._error(annotation, f"has an agreement that is no number: {agreement!r}")
+        return bool(agreement < self.least_agreement)
+
     def _keypoints(self, annotation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
         """`[K', 3]` (x, y, v) as the file has them, all 0 where there are none."""
         flat = annotation.get("keypoints") or [0] * (3 * len(self.names))
@@ -237,11 +257,13 @@ class _PersonReader:
         self, given: npt.NDArray[np.float32], annotation: Mapping[str, Any]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Keypoints `[K, 3]` and whether they are known `[K]`, in the wanted order."""
-        votes = annotation.get("votes", [1] * len(self.names))
-        if len(votes) != len(self.names):
+        votes = annotation.get("votes")
+        if votes is not None and len(votes) != len(self.names):
             raise self._error(annotation, f"has {len(votes)} votes, expected {len(self.names)}")
         points = given[self.order]
-        is_known = self.is_named & (np.asarray(votes)[self.order] >= 0)
+        is_known = self.is_named.copy()
+        if votes is not None:
+            is_known &= np.asarray(votes)[self.order] >= self.least_votes
         if self.is_zero_unknown:
             is_known &= points[:, 2] > 0
         points[~is_known] = 0

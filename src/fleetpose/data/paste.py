@@ -14,12 +14,7 @@ import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture
 from fleetpose.data.photometric import LUMINANCE
-from fleetpose.data.samples import (
-    Sample,
-    _segmentation_mask,
-    drop_outside,
-    load_sample,
-)
+from fleetpose.data.samples import Sample, drop_outside, load_sample, segmentation_mask
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import Image, similarity, transform_points, warp
 from fleetpose.skeletons import Skeleton
@@ -133,7 +128,7 @@ def cut_out(picture: Picture, person: int) -> Cutout | None:
         DatasetError: the picture cannot be read, or the outline is of another size.
     """
     image = load_sample(replace(picture, ignored=())).image
-    mask = _segmentation_mask(picture.outlines[person], image.shape[:2])
+    mask = segmentation_mask(picture.outlines[person], image.shape[:2])
     if mask.shape != image.shape[:2]:
         raise DatasetError(
             f"{picture.path} has {image.shape[0]} rows and {image.shape[1]} columns, "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+import numpy.typing as npt
 
 
 def number_in_epoch(number: int, count: int, *, seed: int) -> int:
@@ -12,4 +15,9 @@ def number_in_epoch(number: int, count: int, *, seed: int) -> int:
     [0, 1, 2]
     """
     epoch, place = divmod(number, count)
-    return int(np.random.default_rng([seed, epoch, count]).permutation(count)[place])
+    return int(_order(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=4)  # two sets side by side, each where one epoch turns into the next
+def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, count]).permutation(count)

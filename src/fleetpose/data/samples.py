@@ -63,7 +63,7 @@ def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
         for box in picture.boxes:
             _paint_box(counts, box, value=1, margin=TRUSTED_MARGIN)
     for segmentation in picture.ignored:
-        mask = _segmentation_mask(segmentation, size)
+        mask = segmentation_mask(segmentation, size)
         if mask.shape != size:
             raise DatasetError(
                 f"{picture.path} has {size[0]} rows and {size[1]} columns, "
@@ -142,8 +142,14 @@ def _paint_box(
     canvas[max(y1, 0) : max(y2, 0) + 1, max(x1, 0) : max(x2, 0) + 1] = value
 
 
-def _segmentation_mask(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:  # noqa: ANN401
-    """COCO polygons or run lengths → `[H, W]` uint8."""
+def segmentation_mask(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:  # noqa: ANN401
+    """COCO polygons or run lengths → `[H, W]` uint8, 1 inside.
+
+    Polygons are drawn on a canvas of `size` (h, w); run lengths bring their own size.
+
+    Raises:
+        MissingExtraError: compressed run lengths need faster-coco-eval.
+    """
     if isinstance(segmentation, list):
         mask = np.zeros(size, np.uint8)
         polygons = [

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures, read_coco, read_pictures
+from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
 from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
 from fleetpose.errors import ConfigError, DatasetError
@@ -37,6 +38,10 @@ class Source:
         is_single_person: see `load_sample`; such pictures are framed around their person.
         is_zero_unknown: see `read_coco`.
         held_out_every: pictures whose id this divides are left out (0: none), to be a validation split.
+        least_agreement: people with whose labels other networks agree less are ignored, see `read_coco`; 0
+            takes everybody, and so does a file that says nothing of it.
+        least_votes: keypoints with whose label fewer other networks agree are unknown, see `read_coco`; 0
+            leaves out what is probably wrong, 1 all that nobody confirms, and -1 nothing.
     """
 
     images: Path
@@ -45,12 +50,23 @@ class Source:
     is_single_person: bool = False
     is_zero_unknown: bool = False
     held_out_every: int = 0
+    least_agreement: float = 0.0
+    least_votes: int = 0
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.held_out_every < 0:
             raise ConfigError(
                 f"a source needs a weight and a held_out_every of at least 0, "
                 f"got {self.weight} and {self.held_out_every} for {self.images}"
+            )
+        if not 0 <= self.least_agreement <= 1:
+            raise ConfigError(
+                f"least_agreement of a source must be from 0 to 1, got {self.least_agreement} "
+                f"for {self.images}"
+            )
+        if self.least_votes < -1:
+            raise ConfigError(
+                f"least_votes of a source must be at least -1, got {self.least_votes} for {self.images}"
             )
 
 
@@ -66,6 +82,8 @@ class SceneSettings:
         rotation_deg: largest turn to either side.
         shift: largest displacement, as a share of the tile.
         light: strength of photometric changes.
+        paste: people who are cut out of the sources along their outlines and put into scenes; none unless
+            its chance is set.
     """
 
     tiles: tuple[float, float, float] = (0.5, 0.2, 0.3)
@@ -74,6 +92,7 @@ class SceneSettings:
     rotation_deg: float = 30.0
     shift: float = 0.15
     light: float = 1.0
+    paste: PasteSettings = field(default_factory=lambda: PasteSettings(chance=0.0))
 
     def __post_init__(self) -> None:
         if min(self.tiles) < 0 or sum(self.tiles) == 0:
@@ -92,17 +111,33 @@ class SceneSettings:
 
 @dataclass(slots=True)
 class SceneMaker:
-    """Draws training scenes from a mixture of sources."""
+    """Draws training scenes from a mixture of sources.
+
+    Attributes:
+        sources: the mixture.
+        skeleton: keypoints that are learnt.
+        settings: how scenes are drawn.
+        has_outlines: keep people's outlines, which pasting needs and which take memory.
+    """
 
     sources: Sequence[Source]
     skeleton: Skeleton
     settings: SceneSettings = field(default_factory=SceneSettings)
+    has_outlines: bool = False
     _pictures: list[list[Picture]] = field(init=False, repr=False)
     _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
+    _cutouts: Cutouts | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._pictures = [read_source(source, self.skeleton) for source in self.sources]
+        self.has_outlines = self.has_outlines or self.settings.paste.chance > 0
+        self._pictures = [
+            read_source(source, self.skeleton, has_outlines=self.has_outlines) for source in self.sources
+        ]
         self._chances = source_chances([source.weight for source in self.sources])
+        self._cutouts = None
+        if self.has_outlines:
+            everything = [picture for pictures in self._pictures for picture in pictures]
+            self._cutouts = Cutouts(everything, self.skeleton)
 
     def __len__(self) -> int:
         """Return the number of different pictures."""
@@ -118,7 +153,13 @@ class SceneMaker:
             check_pictures(pictures)
 
     def with_settings(self, settings: SceneSettings) -> SceneMaker:
-        """Draw from the same pictures, which are not read again, with other settings."""
+        """Draw from the same pictures, which are not read again, with other settings.
+
+        Raises:
+            ConfigError: people are to be pasted, but their outlines were not read.
+        """
+        if settings.paste.chance > 0 and self._cutouts is None:
+            raise ConfigError("people can be pasted only by a maker with has_outlines")
         other = copy(self)
         other.settings = settings
         return other
@@ -127,6 +168,8 @@ class SceneMaker:
         """Draw one scene of `size` (h, w)."""
         parts = [self._tile(rng, box) for box in _tile_boxes(rng, size, self.settings.tiles)]
         sample = parts[0][1] if len(parts) == 1 else _join(parts, size, len(self.skeleton))
+        if self._cutouts is not None and self.settings.paste.chance > 0:
+            sample = paste_people(sample, self._cutouts, rng, self.settings.paste)
         return people_in_view(replace(sample, image=jitter(sample.image, rng, strength=self.settings.light)))
 
     def _tile(
@@ -181,8 +224,13 @@ def source_chances(weights: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.array(weights, float) / total
 
 
-def read_source(source: Source, skeleton: Skeleton) -> list[Picture]:
+def read_source(source: Source, skeleton: Skeleton, *, has_outlines: bool = False) -> list[Picture]:
     """Read the labels of a source; those held out are left out, and lone people get boxes of their labels.
+
+    Args:
+        source: what to read, and which labels to believe.
+        skeleton: wanted keypoints.
+        has_outlines: keep people's outlines too.
 
     Raises:
         DatasetError: the source cannot be read, or nothing of it is left.
@@ -191,7 +239,13 @@ def read_source(source: Source, skeleton: Skeleton) -> list[Picture]:
         pictures = read_pictures(source.images, num_keypoints=len(skeleton))
     else:
         pictures = read_coco(
-            source.annotations, source.images, skeleton=skeleton, is_zero_unknown=source.is_zero_unknown
+            source.annotations,
+            source.images,
+            skeleton=skeleton,
+            is_zero_unknown=source.is_zero_unknown,
+            has_outlines=has_outlines,
+            least_agreement=source.least_agreement,
+            least_votes=source.least_votes,
         )
     if source.held_out_every:
         pictures = [picture for picture in pictures if picture.image_id % source.held_out_every]

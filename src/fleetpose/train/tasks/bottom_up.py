@@ -5,36 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fleetpose.codecs.associative_embedding import TAG_CELLS, AssociativeEmbeddingCodec
 from fleetpose.codecs.fields import Field, FieldKind
-from fleetpose.data.scenes import SceneMaker
+from fleetpose.data.samples import Sample
 from fleetpose.losses import associative_embedding_losses
-from fleetpose.skeletons import load_skeleton
 from fleetpose.train.config import TrainConfig
 from fleetpose.train.stream import Item, Labels, tensors
+from fleetpose.train.tasks.numbered import NumberedDataset, scene_makers
 
 
-class SceneDataset(Dataset[Item]):
-    """Scene number i and its targets; the number and the seed alone decide what it shows."""
+class SceneDataset(NumberedDataset[Sample, AssociativeEmbeddingCodec]):
+    """Scenes with heatmaps and the cells of tags."""
 
-    def __init__(
-        self, *, maker: SceneMaker, codec: AssociativeEmbeddingCodec, size: tuple[int, int], seed: int
-    ) -> None:
-        self.maker = maker
-        self.codec = codec
-        self.size = size
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> Item:
-        sample = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
-        targets = self.codec.encode(sample.keypoints, size=self.size)
-        masks = self.codec.masks(sample.counts, boxes=sample.boxes, is_known=sample.is_known)
-        return torch.from_numpy(sample.image), {"targets": tensors(targets), "masks": tensors(masks)}
+    def encoded(self, drawn: Sample) -> Item:
+        """See `NumberedDataset`."""
+        targets = self.codec.encode(drawn.keypoints, size=self.size)
+        masks = self.codec.masks(drawn.counts, boxes=drawn.boxes, is_known=drawn.is_known)
+        return torch.from_numpy(drawn.image), {"targets": tensors(targets), "masks": tensors(masks)}
 
 
 class BottomUp:
@@ -51,16 +42,14 @@ class BottomUp:
     def datasets(self) -> Sequence[Dataset[Item]]:
         """One dataset of scenes per phase."""
         config = self._config
-        maker = SceneMaker(config.sources, load_skeleton(config.skeleton))
-        maker.check_pictures()
         return [
             SceneDataset(
-                maker=maker.with_settings(phase.scenes),
+                maker=maker,
                 codec=self._of_spread(phase.sigma_scale),
                 size=phase.size,
                 seed=config.seed,
             )
-            for phase in config.phases
+            for maker, phase in zip(scene_makers(config), config.phases, strict=True)
         ]
 
     def _of_spread(self, scale: float) -> AssociativeEmbeddingCodec:

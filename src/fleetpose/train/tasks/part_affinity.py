@@ -16,15 +16,15 @@ from fleetpose.codecs.efficientpose import EfficientPoseCodec
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_ORDER, PartAffinityCodec
 from fleetpose.codecs.part_affinity_channels import Pair, channel_points
-from fleetpose.data.crops import CropMaker
+from fleetpose.data.crops import Crop
 from fleetpose.data.samples import Sample
-from fleetpose.data.scenes import SceneMaker
 from fleetpose.geometry import touched_cells
 from fleetpose.losses import part_affinity_losses
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.config import TrainConfig
 from fleetpose.train.networks import efficientpose_channels, openpose_channels
 from fleetpose.train.stream import Item, Labels, tensors
+from fleetpose.train.tasks.numbered import NumberedDataset, crop_makers, scene_makers
 
 #: Targets above this are near something labelled.
 LABELLED = 0.01
@@ -32,47 +32,31 @@ LABELLED = 0.01
 AnyCodec = TypeVar("AnyCodec", EfficientPoseCodec, PartAffinityCodec)
 
 
-class LimbCropDataset(Dataset[Item]):
-    """Crop number i with its heatmaps and limbs; the number and the seed alone decide what it shows."""
+class LimbCropDataset(NumberedDataset[Crop, EfficientPoseCodec]):
+    """Crops with heatmaps and limbs."""
 
-    def __init__(
-        self, *, maker: CropMaker, codec: EfficientPoseCodec, size: tuple[int, int], seed: int
-    ) -> None:
-        self.maker = maker
-        self.codec = codec
-        self.size = size
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> Item:
-        crop = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
-        targets = self.codec.encode(crop.keypoints[None], size=self.size)
+    def encoded(self, drawn: Crop) -> Item:
+        """See `NumberedDataset`."""
+        targets = self.codec.encode(drawn.keypoints[None], size=self.size)
         names = self.codec.skeleton.keypoints
-        _, is_labelled = channel_points(crop.keypoints[None], names, self.codec.keypoints)
+        _, is_labelled = channel_points(drawn.keypoints[None], names, self.codec.keypoints)
         known = is_labelled[0].astype(np.float32)
         limbs = _limbs_known(known, self.codec.keypoints, self.codec.limbs)
         masks = {
             field.name: (limbs if field.kind is FieldKind.PAFS else known)[:, None, None]
             for field in self.codec.fields
         }
-        return torch.from_numpy(crop.image), {"targets": tensors(targets), "masks": tensors(masks)}
+        return torch.from_numpy(drawn.image), {"targets": tensors(targets), "masks": tensors(masks)}
 
 
-class LimbSceneDataset(Dataset[Item]):
-    """Scene number i with its heatmaps and limbs; the number and the seed alone decide what it shows."""
+class LimbSceneDataset(NumberedDataset[Sample, PartAffinityCodec]):
+    """Scenes with heatmaps and limbs."""
 
-    def __init__(
-        self, *, maker: SceneMaker, codec: PartAffinityCodec, size: tuple[int, int], seed: int
-    ) -> None:
-        self.maker = maker
-        self.codec = codec
-        self.size = size
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> Item:
-        sample = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
-        targets = self.codec.encode(sample.keypoints, size=self.size)
-        masks = {field.name: _mask(sample, field.stride, targets[field.name]) for field in self.codec.fields}
-        return torch.from_numpy(sample.image), {"targets": tensors(targets), "masks": tensors(masks)}
+    def encoded(self, drawn: Sample) -> Item:
+        """See `NumberedDataset`."""
+        targets = self.codec.encode(drawn.keypoints, size=self.size)
+        masks = {field.name: _mask(drawn, field.stride, targets[field.name]) for field in self.codec.fields}
+        return torch.from_numpy(drawn.image), {"targets": tensors(targets), "masks": tensors(masks)}
 
 
 def _mask(sample: Sample, stride: int, target: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -127,16 +111,14 @@ class SinglePersonLimbs(_Limbs):
     def datasets(self) -> Sequence[Dataset[Item]]:
         """One dataset of crops per phase."""
         config = self._config
-        maker = CropMaker(config.sources, load_skeleton(config.skeleton))
-        maker.check_pictures()
         return [
             LimbCropDataset(
-                maker=maker.with_settings(phase.crops),
+                maker=maker,
                 codec=_with_spread(self.codec, self.codec.sigma_px * phase.sigma_scale),
                 size=phase.size,
                 seed=config.seed,
             )
-            for phase in config.phases
+            for maker, phase in zip(crop_makers(config), config.phases, strict=True)
         ]
 
 
@@ -159,16 +141,14 @@ class MultiPersonLimbs(_Limbs):
     def datasets(self) -> Sequence[Dataset[Item]]:
         """One dataset of scenes per phase."""
         config = self._config
-        maker = SceneMaker(config.sources, load_skeleton(config.skeleton))
-        maker.check_pictures()
         return [
             LimbSceneDataset(
-                maker=maker.with_settings(phase.scenes),
+                maker=maker,
                 codec=_with_spread(self.codec, self.codec.sigma_px * phase.sigma_scale),
                 size=phase.size,
                 seed=config.seed,
             )
-            for phase in config.phases
+            for maker, phase in zip(scene_makers(config), config.phases, strict=True)
         ]
 
 

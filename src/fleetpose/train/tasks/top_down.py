@@ -12,29 +12,23 @@ from torch.utils.data import Dataset
 
 from fleetpose.codecs.fields import Field
 from fleetpose.codecs.top_down import KEYPOINT_WEIGHTS, TopDownCodec
-from fleetpose.data.crops import CropMaker
+from fleetpose.data.crops import Crop
 from fleetpose.errors import ConfigError
 from fleetpose.losses import top_down_losses
-from fleetpose.skeletons import load_skeleton
 from fleetpose.train.config import TrainConfig
 from fleetpose.train.stream import Item, Labels, tensors
+from fleetpose.train.tasks.numbered import NumberedDataset, crop_makers
 
 
-class CropDataset(Dataset[Item]):
-    """Crop number i and its targets; the number and the seed alone decide what it shows."""
+class CropDataset(NumberedDataset[Crop, TopDownCodec]):
+    """Crops with heatmaps."""
 
-    def __init__(self, *, maker: CropMaker, codec: TopDownCodec, size: tuple[int, int], seed: int) -> None:
-        self.maker = maker
-        self.codec = codec
-        self.size = size
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> Item:
-        crop = self.maker.make(np.random.default_rng([self.seed, index]), self.size)
-        targets = self.codec.encode(crop.keypoints, size=self.size)
+    def encoded(self, drawn: Crop) -> Item:
+        """See `NumberedDataset`."""
+        targets = self.codec.encode(drawn.keypoints, size=self.size)
         # A keypoint that is known to lie outside the crop counts too: its map is to stay empty.
-        targets[KEYPOINT_WEIGHTS] = (crop.keypoints[:, 2] > 0).astype(np.float32)
-        return torch.from_numpy(crop.image), {"targets": tensors(targets)}
+        targets[KEYPOINT_WEIGHTS] = (drawn.keypoints[:, 2] > 0).astype(np.float32)
+        return torch.from_numpy(drawn.image), {"targets": tensors(targets)}
 
 
 class TopDown:
@@ -61,16 +55,14 @@ class TopDown:
     def datasets(self) -> Sequence[Dataset[Item]]:
         """One dataset of crops per phase."""
         config = self._config
-        maker = CropMaker(config.sources, load_skeleton(config.skeleton))
-        maker.check_pictures()
         return [
             CropDataset(
-                maker=maker.with_settings(phase.crops),
+                maker=maker,
                 codec=replace(self.codec, sigma_cells=phase.sigma_scale * self.codec.sigma_cells),
                 size=phase.size,
                 seed=config.seed,
             )
-            for phase in config.phases
+            for maker, phase in zip(crop_makers(config), config.phases, strict=True)
         ]
 
     def losses(self, predicted: Mapping[str, Tensor], labels: Labels) -> dict[str, Tensor]:
