@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures
 from fleetpose.data.photometric import jitter
 from fleetpose.data.scenes import Source, around_keypoints, read_source, source_chances
-from fleetpose.errors import ConfigError, DatasetError
+from fleetpose.errors import ConfigError, DatasetError, MediaError
 from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
-from fleetpose.media.images import quiet_opencv
+from fleetpose.media.images import Reduction, read_image
 from fleetpose.skeletons import Skeleton
 
 #: People with fewer labelled keypoints than this are left out: their box says little.
@@ -28,7 +27,7 @@ FEWEST_KEYPOINTS = 3
 FEWEST_FOR_PART = 8
 
 #: JPEG decoders draw a picture at half its size, or less, for less; other files are read whole.
-_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+_REDUCTIONS: tuple[Reduction, ...] = (8, 4, 2)
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
 
 
@@ -193,21 +192,15 @@ def _cut(picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, in
 
     Pixels are taken as they are stored, as `load_sample` takes them.
     """
-    factor, flag = 1, cv2.IMREAD_COLOR
+    reduction: Reduction = 1
     if picture.path.suffix.lower() in _JPEG_SUFFIXES:
         scale = affine_scale(affine)
-        factor, flag = next((pair for pair in _REDUCED if pair[0] * scale <= 1), (1, cv2.IMREAD_COLOR))
-    with quiet_opencv():
-        image = cv2.imread(str(picture.path), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken")
-    crop = warp(
-        np.asarray(image, np.uint8),
-        compose(scaling(factor, factor), affine),
-        size,
-        fill=(PADDING[2], PADDING[1], PADDING[0]),  # OpenCV reads blue, green, red
-    )
-    return np.asarray(cv2.cvtColor(crop, cv2.COLOR_BGR2RGB), np.uint8)
+        reduction = next((factor for factor in _REDUCTIONS if factor * scale <= 1), 1)
+    try:
+        image = read_image(picture.path, is_as_stored=True, reduction=reduction)
+    except MediaError as error:
+        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
+    return warp(image, compose(scaling(reduction, reduction), affine), size, fill=PADDING)
 
 
 def _paint_over(image: npt.NDArray[np.uint8], rng: np.random.Generator, share: tuple[float, float]) -> None:

@@ -15,6 +15,8 @@ from fleetpose.errors import ConfigError, MediaError, ShapeError
 from fleetpose.geometry import Image
 
 ColorOrder = Literal["rgb", "bgr"]
+#: A picture is read at its full size, or its sides divided by this.
+Reduction = Literal[1, 2, 4, 8]
 
 #: Names of files that are taken for pictures when a folder is searched.
 IMAGE_SUFFIXES = frozenset(
@@ -22,6 +24,12 @@ IMAGE_SUFFIXES = frozenset(
 )
 JPEG_QUALITY = 92
 
+_READ_FLAGS: dict[Reduction, int] = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 _TO_RGB = {
     ("rgb", 1): cv2.COLOR_GRAY2RGB,
     ("bgr", 1): cv2.COLOR_GRAY2RGB,
@@ -31,7 +39,7 @@ _TO_RGB = {
 }
 
 
-def read_image(path: str | Path, *, is_as_stored: bool = False) -> Image:
+def read_image(path: str | Path, *, is_as_stored: bool = False, reduction: Reduction = 1) -> Image:
     """Read a picture file → `[H, W, 3]` RGB, turned upright as its EXIF orientation says.
 
     Grey, 16-bit, palette and CMYK pictures are converted; an alpha channel is dropped; of an animation the
@@ -40,6 +48,7 @@ def read_image(path: str | Path, *, is_as_stored: bool = False) -> Image:
     Args:
         path: the file.
         is_as_stored: leave the pixels as they lie in the file, which is what labels of data sets refer to.
+        reduction: divides both sides; a JPEG is then decoded in less time.
 
     Raises:
         MediaError: the file is missing, empty, cut off or no picture.
@@ -48,17 +57,17 @@ def read_image(path: str | Path, *, is_as_stored: bool = False) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode_image(data, name=str(path), is_as_stored=is_as_stored)
+    return decode_image(data, name=str(path), is_as_stored=is_as_stored, reduction=reduction)
 
 
-def decode_image(data: bytes, *, name: str, is_as_stored: bool = False) -> Image:
+def decode_image(data: bytes, *, name: str, is_as_stored: bool = False, reduction: Reduction = 1) -> Image:
     """Bytes of a picture file → `[H, W, 3]` RGB, see `read_image`; `name` is what an error calls it."""
     if not data:
         raise MediaError(f"cannot read {name}: the file is empty")
     # Some decoders fill the missing part of a picture with grey and say nothing.
     if _is_cut_off(data):
         raise MediaError(f"cannot read {name}: the picture is cut off before its end")
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_as_stored else 0)
+    flags = _READ_FLAGS[reduction] | (cv2.IMREAD_IGNORE_ORIENTATION if is_as_stored else 0)
     try:
         with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
