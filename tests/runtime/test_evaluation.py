@@ -335,6 +335,34 @@ def test_detections_in_pictures_left_out_are_left_out(dataset):
     assert evaluation.coco.ap == 1.0
 
 
+@pytest.mark.parametrize(("split", "pictures"), [("test", 1), ("train", 2)])
+def test_of_a_file_with_training_pictures_only_the_others_count_unless_told(tmp_path, split, pictures):
+    points = [[30 + 5 * k, 40 + 3 * k, 1] for k in range(16)]
+    entries = [
+        {"img_paths": name, "joint_self": points, "isValidation": is_validation}
+        for name, is_validation in (("a.jpg", 0.0), ("b.jpg", 1.0), ("c.jpg", 0.0))
+    ]
+    (tmp_path / "mpii.json").write_text(json.dumps(entries))
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    asked = []
+
+    def predict(path):
+        asked.append(path.name)
+        return PoseResult(
+            keypoints=np.zeros((0, 16, 3), np.float32),
+            boxes=np.zeros((0, 4), np.float32),
+            scores=np.zeros(0, np.float32),
+            image_size=SIZE,
+            skeleton=MPII,
+        )
+
+    evaluation = evaluate(predict, tmp_path / "mpii.json", tmp_path, skeleton=MPII, metric="pck", split=split)
+
+    assert evaluation.num_images == len(asked) == pictures
+    assert ("b.jpg" in asked) == (split == "test")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -29,6 +29,7 @@ class _Scoring:
     data: Path
     metric: str | None
     every: int
+    split: Literal["train", "test"]
     has_breakdown: bool
 
 
@@ -44,6 +45,7 @@ def evaluate(
     detections_in: Path | None = None,
     skeleton: str | None = None,
     every: int = 1,
+    split: Literal["train", "test"] = "test",
     short_side: int | None = None,
     threads: int | None = None,
     boxes: str | None = None,
@@ -70,6 +72,7 @@ def evaluate(
         detections_in: score this file in COCO's results format; no model is run.
         skeleton: name or YAML file of the keypoints; what the model or the annotations say if left out.
         every: take only pictures whose id is a multiple of this.
+        split: part to take of a Matlab or MPII file that holds training and test pictures.
         short_side: bring the shorter side of a picture to so many pixels.
         threads: processor threads of the network.
         boxes: where a top-down model looks for one person each: gt for the labelled boxes, whole for the
@@ -86,7 +89,7 @@ def evaluate(
     from fleetpose.cli.looks import bottom_up_settings, labelled_box_source  # noqa: PLC0415
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
-    scoring = _Scoring(data, metric, every, breakdown)
+    scoring = _Scoring(data, metric, every, split, breakdown)
     given = None if skeleton is None else load_skeleton(skeleton)
     if detections_in is not None:
         _refuse_both(model, detections_in)
@@ -100,7 +103,7 @@ def evaluate(
             bottom_up=bottom_up_settings(
                 scales=scales, zoom=zoom, all_tags=all_tags, project=project, canvas_64=canvas_64
             ),
-            boxes=labelled_box_source(boxes, data),
+            boxes=labelled_box_source(boxes, data, split=split),
             refine=refine,
         )
         name = predictor.name
@@ -156,6 +159,7 @@ def _of_model(predictor: Predictor, images: Path, scoring: _Scoring, skeleton: S
             skeleton=skeleton or predictor.skeleton,
             metric=scoring.metric,
             every=scoring.every,
+            split=scoring.split,
             has_breakdown=scoring.has_breakdown,
             progress=progress,
         )
@@ -170,6 +174,7 @@ def _of_file(detections: Path, scoring: _Scoring, skeleton: Skeleton | None) -> 
         skeleton=skeleton,
         metric=scoring.metric,
         every=scoring.every,
+        split=scoring.split,
         has_breakdown=scoring.has_breakdown,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleetpose.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fleetpose.data.layouts import Split
     from fleetpose.runtime.bottom_up import BottomUpSettings
     from fleetpose.runtime.cascade import BoxSource
 
@@ -64,8 +65,8 @@ def box_source(boxes: str | None) -> BoxSource | None:
     return "whole" if boxes == WHOLE else None if boxes is None else read_boxes(Path(boxes))
 
 
-def labelled_box_source(boxes: str | None, data: Path) -> BoxSource | None:
-    """Boxes for the pictures of a COCO annotation file: `gt` for its own, `whole`, or a file of results.
+def labelled_box_source(boxes: str | None, data: Path, *, split: Split = "test") -> BoxSource | None:
+    """Boxes for the pictures of an annotation file: `gt` for its own, `whole`, or a file of results.
 
     Raises:
         DatasetError: a file holds no boxes.
@@ -75,7 +76,7 @@ def labelled_box_source(boxes: str | None, data: Path) -> BoxSource | None:
 
     if boxes is None or boxes == WHOLE:
         return None if boxes is None else "whole"
-    annotations = load_coco_json(data)
+    annotations = load_coco_json(data, split=split)
     if boxes == LABELLED:
         return coco_boxes(annotations, source=str(data))
     names = {image["id"]: image["file_name"] for image in annotations["images"]}

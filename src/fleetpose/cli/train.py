@@ -112,7 +112,13 @@ def _with_data(config: TrainConfig, data_file: Path, folder: Path) -> TrainConfi
         path.write_text(yaml.safe_dump(data.skeleton.to_dict(), sort_keys=False), encoding="utf-8")
         skeleton = str(path)
     validation = tuple(
-        ValidationSet(name=one.name, annotations=one.annotations, images=one.images, every=one.every)
+        ValidationSet(
+            name=one.name,
+            annotations=one.annotations,
+            images=one.images,
+            every=one.every,
+            split=one.split,
+        )
         for one in data.validation
     )
     return replace(config, sources=data.train, skeleton=skeleton, validation=validation)

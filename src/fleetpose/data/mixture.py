@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from fleetpose.data.layouts import Split
 from fleetpose.data.scenes import Source
 from fleetpose.errors import ConfigError
 from fleetpose.settings import from_plain
@@ -34,12 +35,14 @@ class LabelledSet:
         annotations: COCO keypoint file.
         name: what to call it; the annotation file's own name where there is none.
         every: take only the pictures whose id is a multiple of this.
+        split: part to take of a file that holds training and test pictures.
     """
 
     images: Path
     annotations: Path
     name: str = ""
     every: int = 1
+    split: Split = "test"
 
     def __post_init__(self) -> None:
         if self.every < 1:

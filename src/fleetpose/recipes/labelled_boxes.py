@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs import efficientpose, top_down
-from fleetpose.codecs.description import ModelDescription
-from fleetpose.codecs.efficientpose import EfficientPoseCodec
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.data.annotations import Picture
-from fleetpose.data.samples import load_sample
-from fleetpose.geometry import PADDING, fit_box, invert, transform_points, warp
+from fleetpose.geometry import PADDING, Image, fit_box, invert, transform_points, warp
+from fleetpose.media.images import read_image
 from fleetpose.results import PoseResult
+from fleetpose.runtime.predictor import Predictor
+from fleetpose.runtime.timing import Stopwatch
+from fleetpose.runtime.top_down import TopDown, check_boxes
 from fleetpose.runtime.torch_session import TorchSession
 
-#: Codecs of networks that see one person at a time, and how to build them.
-CODECS: Mapping[str, Callable[[ModelDescription], TopDownCodec | EfficientPoseCodec]] = {
-    top_down.CODEC_TYPE: TopDownCodec.from_description,
-    efficientpose.CODEC_TYPE: EfficientPoseCodec.from_description,
-}
+#: Codecs of networks that see one person at a time.
+SINGLE_PERSON = frozenset({top_down.CODEC_TYPE, efficientpose.CODEC_TYPE})
 #: EfficientPose's input is a square around a person with this much room.
 SQUARE_PADDING = 1.25
+
+#: RGB picture and boxes `[N, 4]` → the people in them.
+FindInBoxes = Callable[[Image, npt.NDArray[np.float32]], PoseResult]
 
 
 class LabelledBoxPredictor:
@@ -32,45 +33,38 @@ class LabelledBoxPredictor:
 
     def __init__(self, session: TorchSession, pictures: Sequence[Picture]) -> None:
         """Take a network for single persons and the pictures that it will be asked for."""
-        self._session = session
-        self._codec = CODECS[session.description.codec["type"]](session.description)
-        self._pictures = {picture.path: picture for picture in pictures}
+        is_top_down = session.description.codec["type"] == top_down.CODEC_TYPE
+        self._find = _in_boxes(session) if is_top_down else _in_squares(session)
+        self._boxes = {picture.path: picture.boxes for picture in pictures}
 
     def __call__(self, path: Path) -> PoseResult:
-        """Return the people in the picture in the order of their labels."""
-        sample = load_sample(self._pictures[path])
-        skeleton = self._session.description.skeleton
-        found = [self._keypoints(sample.image, box) for box in sample.boxes]
-        keypoints = np.array(found, np.float32).reshape(-1, len(skeleton), 3)
+        """Return the people in the picture, in pixels of the file as stored."""
+        return self._find(read_image(path, is_as_stored=True), self._boxes[path])
+
+
+def _in_boxes(session: TorchSession) -> FindInBoxes:
+    finder = TopDown(session, TopDownCodec.from_description(session.description))
+    return lambda image, boxes: finder.find(image, check_boxes(boxes), Stopwatch())
+
+
+def _in_squares(session: TorchSession) -> FindInBoxes:
+    """A network that takes a whole picture for one person is shown a square around each."""
+    predictor = Predictor(session, threshold=0.0)
+    side, skeleton = session.description.input.short_side, session.description.skeleton
+
+    def find(image: Image, boxes: npt.NDArray[np.float32]) -> PoseResult:
+        keypoints = np.zeros((len(boxes), len(skeleton), 3), np.float32)
+        for number, box in enumerate(boxes):
+            affine = fit_box(box, (side, side), padding=SQUARE_PADDING)
+            found = predictor(warp(image, affine, (side, side), fill=PADDING))
+            if len(found.keypoints):
+                keypoints[number] = transform_points(found.keypoints[0], invert(affine))
         return PoseResult(
             keypoints=keypoints,
-            boxes=sample.boxes,
+            boxes=boxes,
             scores=keypoints[..., 2].mean(axis=1),
-            image_size=(sample.image.shape[0], sample.image.shape[1]),
+            image_size=(image.shape[0], image.shape[1]),
             skeleton=skeleton,
         )
 
-    def _keypoints(
-        self, image: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.floating]:
-        """One person's keypoints `[K, 3]` (x, y, score) in pixels of the picture."""
-        codec, described = self._codec, self._session.description.input
-        if isinstance(codec, TopDownCodec):
-            size, padding = codec.input_size, codec.box_padding
-        else:
-            size, padding = (described.short_side, described.short_side), SQUARE_PADDING
-        affine = fit_box(box, size, padding=padding)
-        crop = warp(image, affine, size, fill=PADDING)
-        normalised = ((crop - np.array(described.mean)) / described.std).astype(np.float32)
-        maps = self._session.run(normalised.transpose(2, 0, 1)[None])
-        return transform_points(_person(codec, maps), invert(affine))
-
-
-def _person(
-    codec: TopDownCodec | EfficientPoseCodec, maps: dict[str, npt.NDArray[np.float32]]
-) -> npt.NDArray[np.floating]:
-    """The one person's keypoints `[K, 3]` in pixels of the crop, all 0 if nobody was found."""
-    if isinstance(codec, TopDownCodec):
-        return codec.decode(maps)
-    people, _ = codec.decode(maps)
-    return people[0] if len(people) else np.zeros((len(codec.skeleton), 3), np.float32)
+    return find

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.data.annotations import read_coco
+from fleetpose.data.annotations import Picture, read_coco
 from fleetpose.data.classification import centre_crop
 from fleetpose.data.scenes import around_keypoints
 from fleetpose.data.segmentation import load_segmented
@@ -23,12 +23,12 @@ from fleetpose.metrics.classification import top_accuracy
 from fleetpose.metrics.segmentation import confusion, iou_scores
 from fleetpose.models import PoseNetwork
 from fleetpose.recipes.describing import UNKNOWN_CARD, describe
-from fleetpose.recipes.labelled_boxes import CODECS, LabelledBoxPredictor
+from fleetpose.recipes.labelled_boxes import SINGLE_PERSON, LabelledBoxPredictor
 from fleetpose.results import PoseResult
 from fleetpose.runtime.evaluation import evaluate
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
-from fleetpose.skeletons import load_skeleton
+from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.config import PictureSet, TrainConfig, ValidationSet
 from fleetpose.train.tasks.classes import class_names, read_classified, read_segmented
 
@@ -83,7 +83,13 @@ def _pose_scores(network: PoseNetwork, config: TrainConfig, item: ValidationSet)
     # Every table comes with AP and PCK; other data than COCO may lack what their usual one needs.
     metric = "coco" if skeleton.name == "coco17" else "pck"
     result = evaluate(
-        predict, item.annotations, item.images, skeleton=skeleton, metric=metric, every=item.every
+        predict,
+        item.annotations,
+        item.images,
+        skeleton=skeleton,
+        metric=metric,
+        every=item.every,
+        split=item.split,
     )
     return {
         f"{item.name}/AP": 100 * result.coco.ap,
@@ -141,20 +147,25 @@ def _predictor(
 ) -> Callable[[Path], PoseResult]:
     """What finds people in the pictures of a set; a network for single persons is told their boxes."""
     session = _session(network, config)
-    if session.description.codec["type"] not in CODECS:
-        return Predictor(session, threshold=0.0)
-    pictures = read_coco(item.annotations, item.images, skeleton=session.description.skeleton)
+    if session.description.codec["type"] not in SINGLE_PERSON:
+        return Predictor(session, threshold=0.0).find_as_stored
+    pictures = _labelled(item, session.description.skeleton)
     if item.annotations in {source.annotations for source in config.sources if source.is_single_person}:
         pictures = [replace(one, boxes=around_keypoints(one.keypoints)) for one in pictures]
     return LabelledBoxPredictor(session, pictures)
 
 
+def _labelled(item: ValidationSet, skeleton: Skeleton) -> list[Picture]:
+    return read_coco(item.annotations, item.images, skeleton=skeleton, split=item.split)
+
+
 def _draw_poses(network: PoseNetwork, config: TrainConfig, item: ValidationSet) -> Image:
     predict = _predictor(network, config, item)
-    pictures = read_coco(item.annotations, item.images, skeleton=load_skeleton(config.skeleton))
+    pictures = _labelled(item, load_skeleton(config.skeleton))
     paths = [one.path for one in pictures if one.image_id % item.every == 0][:SAMPLES]
     drawn = [
-        draw_people(read_image(path), predict(path), DrawSettings(threshold=DRAWN_FROM)) for path in paths
+        draw_people(read_image(path, is_as_stored=True), predict(path), DrawSettings(threshold=DRAWN_FROM))
+        for path in paths
     ]
     return join_tiles([_tile(image) for image in drawn], 4)
 

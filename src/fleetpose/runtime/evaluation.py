@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import load_coco_json
+from fleetpose.data.layouts import Split
 from fleetpose.errors import ConfigError, DatasetError, UnknownNameError
 from fleetpose.geometry import boxes_from_coco, xywh_to_xyxy
 from fleetpose.metrics.breakdown import Breakdown, break_down
@@ -99,6 +100,7 @@ def evaluate(
     skeleton: Skeleton = COCO,
     metric: str | None = None,
     every: int = 1,
+    split: Split = "test",
     has_breakdown: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -111,6 +113,7 @@ def evaluate(
         skeleton: keypoints of the file and of the predictions.
         metric: name of a table in `METRICS`; None for the one that is usual for the skeleton.
         every: take only the pictures whose id is a multiple of this; 10 is the kept-out tenth of `lspet`.
+        split: part to take of a file that holds training and test pictures.
         has_breakdown: sort the errors by kind too.
         progress: told how many pictures are done, and of how many, after each.
 
@@ -120,7 +123,7 @@ def evaluate(
             is not a positive number.
     """
     metric = _metric(metric, skeleton)
-    truth = _load_truth(annotations, skeleton, every=every, metric=metric)
+    truth = _load_truth(annotations, skeleton, every=every, split=split, metric=metric)
     _check_pictures(truth, images, every=every)
     rows: list[dict[str, Any]] = []
     for done, image in enumerate(truth.images, start=1):
@@ -142,6 +145,7 @@ def evaluate_detections(
     skeleton: Skeleton | None = None,
     metric: str | None = None,
     every: int = 1,
+    split: Split = "test",
     has_breakdown: bool = False,
 ) -> Evaluation:
     """Score a file of detections in COCO's results format, whichever tool has written it.
@@ -152,6 +156,7 @@ def evaluate_detections(
         skeleton: keypoints of both; None for those that the annotations name.
         metric: see `evaluate`.
         every: see `evaluate`; detections in other pictures of the file are left out.
+        split: see `evaluate`.
         has_breakdown: see `evaluate`.
 
     Raises:
@@ -160,7 +165,7 @@ def evaluate_detections(
     """
     skeleton = skeleton_of(annotations) if skeleton is None else skeleton
     metric = _metric(metric, skeleton)
-    truth = _load_truth(annotations, skeleton, every=every, metric=metric)
+    truth = _load_truth(annotations, skeleton, every=every, split=split, metric=metric)
     rows = read_rows(detections)
     return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
 
@@ -198,10 +203,10 @@ def _metric(name: str | None, skeleton: Skeleton) -> str:
     return name
 
 
-def _load_truth(path: Path, skeleton: Skeleton, *, every: int, metric: str) -> _Truth:
+def _load_truth(path: Path, skeleton: Skeleton, *, every: int, split: Split, metric: str) -> _Truth:
     if every < 1:
         raise ConfigError(f"every must be at least 1, got {every}")
-    data = load_coco_json(path)
+    data = load_coco_json(path, split=split)
     kept = _subset(data, every=every)
     _check_people(kept, path, skeleton)
     if metric in _WITH_AREAS:

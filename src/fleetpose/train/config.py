@@ -11,6 +11,7 @@ import yaml
 
 from fleetpose.codecs.grouping import GroupingSettings
 from fleetpose.data.crops import CropSettings
+from fleetpose.data.layouts import Split
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.errors import ConfigError
 from fleetpose.settings import from_plain, to_plain
@@ -252,12 +253,14 @@ class ValidationSet:
         annotations: COCO keypoint file.
         images: folder of its pictures.
         every: take only the pictures whose id is a multiple of this.
+        split: part to take of a file that holds training and test pictures.
     """
 
     name: str
     annotations: Path
     images: Path
     every: int = 1
+    split: Split = "test"
 
 
 @dataclass(frozen=True, slots=True)
