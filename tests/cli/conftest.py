@@ -62,3 +62,33 @@ def make_clip(draw_dots, stick_person):
         return path
 
     return make
+
+
+@pytest.fixture
+def two_convolutions(monkeypatch):
+    """Name of the shortest bottom-up network, which `build` makes; its checkpoints need no renaming."""
+    torch = pytest.importorskip("torch")
+    from fleetpose.codecs.fields import associative_embedding_fields
+    from fleetpose.models import MODELS, Family, PoseNetwork
+
+    class TwoConvolutions(PoseNetwork):
+        size_multiple = 4
+
+        def __init__(self, num_keypoints):
+            super().__init__()
+            self.fields = associative_embedding_fields(num_keypoints)
+            self.input_size = (32, 32)
+            self.fine = torch.nn.Conv2d(3, num_keypoints, 3, stride=2, padding=1)
+            self.coarse = torch.nn.Conv2d(num_keypoints, 2 * num_keypoints, 3, stride=2, padding=1)
+
+        def forward(self, images):
+            fine = self.fine(images)
+            return self.named(*self.coarse(fine).chunk(2, dim=1), fine)
+
+    family = Family(
+        variants=("two-convolutions",),
+        build=lambda variant, *, num_keypoints: TwoConvolutions(num_keypoints),  # noqa: ARG005
+        convert_official_state_dict=dict,
+    )
+    monkeypatch.setitem(MODELS, "two-convolutions", family)
+    return "two-convolutions"

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fleetpose.codecs.fields import associative_embedding_fields
 from fleetpose.data.scenes import Source
 from fleetpose.media.images import write_image
-from fleetpose.models import MODELS, Family, PoseNetwork, build
+from fleetpose.models import build
 from fleetpose.models.efficientnet import VARIANTS, EfficientNet
 from fleetpose.runtime.session import OnnxSession
 from fleetpose.skeletons import COCO
@@ -235,53 +234,24 @@ def test_a_classifier_that_does_not_fit_is_answered_in_one_line(
     assert err.count("\n") == 1
 
 
-class TwoLayers(PoseNetwork):
-    """As little as can be trained."""
-
-    size_multiple = 4
-
-    def __init__(self, num_keypoints):
-        super().__init__()
-        self.fields = associative_embedding_fields(num_keypoints)
-        self.input_size = (32, 32)
-        self.fine = torch.nn.Conv2d(3, num_keypoints, 3, stride=2, padding=1)
-        self.coarse = torch.nn.Conv2d(num_keypoints, 2 * num_keypoints, 3, stride=2, padding=1)
-
-    def forward(self, images):
-        fine = self.fine(images)
-        return self.named(*self.coarse(fine).chunk(2, dim=1), fine)
-
-
 @pytest.fixture
-def two_layers(monkeypatch):
-    """The network's name; its checkpoints need no renaming."""
-    family = Family(
-        variants=("two-layers",),
-        build=lambda variant, *, num_keypoints: TwoLayers(num_keypoints),  # noqa: ARG005
-        convert_official_state_dict=dict,
-    )
-    monkeypatch.setitem(MODELS, "two-layers", family)
-    return "two-layers"
-
-
-@pytest.fixture
-def converted(fleetpose_here, tmp_path, two_layers):
+def converted(fleetpose_here, tmp_path, two_convolutions):
     """A network, and the path of its checkpoint as `fleetpose convert` wrote it."""
     torch.manual_seed(0)
-    network = TwoLayers(17)
+    network = build(two_convolutions, num_keypoints=17)
     torch.save(network.state_dict(), tmp_path / "theirs.pth")
-    assert fleetpose_here("convert", "theirs.pth", "--as", two_layers)[0] == 0
-    return network, tmp_path / "two-layers.pt"
+    assert fleetpose_here("convert", "theirs.pth", "--as", two_convolutions)[0] == 0
+    return network, tmp_path / "two-convolutions.pt"
 
 
-def test_training_begins_with_a_converted_checkpoint(tmp_path, two_layers, converted):
+def test_training_begins_with_a_converted_checkpoint(tmp_path, two_convolutions, converted):
     from fleetpose.train import engine
     from fleetpose.train.config import OptimiserSettings, Phase, TrainConfig
 
     original, path = converted
     (tmp_path / "labels.json").write_text(json.dumps(one_picture(tmp_path)))
     config = TrainConfig(
-        model=two_layers,
+        model=two_convolutions,
         sources=(Source(images=tmp_path, annotations=tmp_path / "labels.json"),),
         phases=(Phase(size=(32, 32), batch=1, steps=1),),
         init=path,

@@ -6,8 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from fleetpose.codecs.fields import associative_embedding_fields  # noqa: E402 - after the skips
-from fleetpose.models import MODELS, Family, PoseNetwork  # noqa: E402 - same
+from fleetpose.models import build  # noqa: E402 - after the skips
 from fleetpose.recipes.converted import describe_converted  # noqa: E402 - same
 from fleetpose.runtime.predictor import Predictor, load  # noqa: E402 - same
 from fleetpose.runtime.session import OnnxSession  # noqa: E402 - same
@@ -15,34 +14,11 @@ from fleetpose.runtime.torch_session import TorchSession  # noqa: E402 - same
 from fleetpose.train.checkpoint import save_checkpoint  # noqa: E402 - same
 
 
-class TwoConvolutions(PoseNetwork):
-    """The shortest bottom-up network."""
-
-    size_multiple = 4
-
-    def __init__(self, num_keypoints):
-        super().__init__()
-        self.fields = associative_embedding_fields(num_keypoints)
-        self.input_size = (32, 32)
-        self.fine = torch.nn.Conv2d(3, num_keypoints, 3, stride=2, padding=1)
-        self.coarse = torch.nn.Conv2d(num_keypoints, 2 * num_keypoints, 3, stride=2, padding=1)
-
-    def forward(self, images):
-        fine = self.fine(images)
-        return self.named(*self.coarse(fine).chunk(2, dim=1), fine)
-
-
 @pytest.fixture
-def network(monkeypatch):
-    """A network that is known by the name two-convolutions."""
-    family = Family(
-        variants=("two-convolutions",),
-        build=lambda variant, *, num_keypoints: TwoConvolutions(num_keypoints),  # noqa: ARG005
-        convert_official_state_dict=dict,
-    )
-    monkeypatch.setitem(MODELS, "two-convolutions", family)
+def network(two_convolutions):
+    """A network that is known by name."""
     torch.manual_seed(0)
-    return TwoConvolutions(17).eval()
+    return build(two_convolutions, num_keypoints=17).eval()
 
 
 def test_the_file_gives_candidates_and_finds_the_people_of_the_networks_maps(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+#: Where the sigmoid of a heatmap passes a half; a new network's maps, near 0, then begin almost empty.
+SIGMOID_CENTRE = 0.4
+
+
 class Activation(str, Enum):
     """Non-linearities by name, so that a config stays plain data."""
 
@@ -303,6 +307,11 @@ class HigherResolutionHead(nn.Module):
         maps = self.predict_quarter(features)
         half = self.upsample(torch.cat([features, maps], dim=1))
         return maps[:, : self.num_keypoints], maps[:, self.num_keypoints :], self.predict_half(half)
+
+
+def sigmoid_heatmaps(maps: Tensor, *, sharpness: float) -> Tensor:
+    """Outputs of a network's last layer → heatmaps in [0, 1], float32; `sharpness` is the sigmoid's slope."""
+    return torch.sigmoid(sharpness * (maps.float() - SIGMOID_CENTRE))
 
 
 def init_weights(model: nn.Module) -> None:

@@ -45,6 +45,7 @@ from fleetpose.models.layers import (
     init_predictors,
     init_weights,
     round_channels,
+    sigmoid_heatmaps,
 )
 from fleetpose.models.state_dicts import rename_keys
 
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
-
-
-#: Where the sigmoid of a heatmap passes a half; a new network's maps, near 0, then begin almost empty.
-SIGMOID_CENTRE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +211,7 @@ class LitePose(PoseNetwork):
         return self.named(heatmaps, tags, fine_heatmaps)
 
     def _as_chances(self, maps: Tensor) -> Tensor:
-        return torch.sigmoid(self.sharpness * (maps.float() - SIGMOID_CENTRE))
+        return sigmoid_heatmaps(maps, sharpness=self.sharpness)
 
 
 def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import nn
 
 from fleetpose.codecs.fields import Field, FieldKind
@@ -30,6 +29,7 @@ from fleetpose.models.layers import (
     deconv2x,
     init_predictors,
     init_weights,
+    sigmoid_heatmaps,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Slope of the heatmaps' sigmoids.
 SHARPNESS = 10.0
-#: Where they pass a half; a new network's maps, near 0, then begin almost empty.
-SIGMOID_CENTRE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class SlimDeconvPlain(PoseNetwork):
             trunk.append(x)
         for upsample, same_size in zip(self.upsamples, trunk[-2::-1], strict=True):
             x = upsample(x, same_size)
-        return self.named(torch.sigmoid(SHARPNESS * (self.predict(x).float() - SIGMOID_CENTRE)))
+        return self.named(sigmoid_heatmaps(self.predict(x), sharpness=SHARPNESS))
 
 
 def _stage(in_channels: int, stage: Stage) -> nn.Sequential:

@@ -13,37 +13,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleetpose.data.crops import CropSettings
-from fleetpose.data.scenes import Source
 from fleetpose.recipes.contract import Recipe
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig, ValidationSet
+from fleetpose.recipes.starter_data import starter_sources, starter_validation
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig
 
 
 def recipe(data: Path) -> TrainConfig:
     """Settings of the run for training data under `data`."""
     return TrainConfig(
         model="slimdeconv-plain",
-        sources=(
-            Source(
-                images=data / "lspet/images",
-                annotations=data / "lspet/lspet_coco17.json",
-                weight=5,
-                is_single_person=True,
-                is_zero_unknown=True,
-                held_out_every=10,
-            ),
-            Source(
-                images=data / "lsp_train/images",
-                annotations=data / "lsp_train/lsp_train.json",
-                weight=0.5,
-                is_single_person=True,
-                is_zero_unknown=True,
-            ),
-            Source(
-                images=data / "synth_people/images",
-                annotations=data / "synth_people/person_keypoints_train.json",
-                weight=4,
-            ),
-        ),
+        sources=starter_sources(data),
         phases=(
             Phase(
                 size=(128, 96),
@@ -65,19 +44,7 @@ def recipe(data: Path) -> TrainConfig:
         threads=1,
         precision="bf16-mixed",
         log_every_steps=200,
-        validation=(
-            ValidationSet(
-                name="lspet",
-                annotations=data / "lspet/lspet_coco17.json",
-                images=data / "lspet/images",
-                every=50,
-            ),
-            ValidationSet(
-                name="coco_dev",
-                annotations=data / "coco_dev/person_keypoints.json",
-                images=data / "coco_dev/images",
-            ),
-        ),
+        validation=starter_validation(data),
     )
 
 
