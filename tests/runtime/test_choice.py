@@ -140,6 +140,16 @@ def test_a_folder_gives_each_runtime_its_file(tmp_path):
     assert model_files(tmp_path) == {"onnx": tmp_path / "model.onnx", "openvino": tmp_path / "model.xml"}
 
 
+def test_ncnn_has_a_file_of_its_own(tmp_path):
+    network = tmp_path / "model.ncnn.param"
+    network.touch()
+
+    assert model_files(tmp_path) == model_files(network) == {"ncnn": network}
+    (tmp_path / "model.onnx").touch()
+    assert model_files(tmp_path)["ncnn"] == network
+    assert set(model_files(tmp_path)) == {"onnx", "openvino", "ncnn"}
+
+
 def test_openvino_reads_the_onnx_file_where_there_is_no_other(tmp_path):
     (tmp_path / "model.onnx").touch()
 
@@ -147,7 +157,7 @@ def test_openvino_reads_the_onnx_file_where_there_is_no_other(tmp_path):
 
 
 def test_a_folder_without_a_model_or_with_two_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"holds no model: neither an \.onnx nor an \.xml file"):
+    with pytest.raises(CheckpointError, match=r"holds no model: no file that ends in one of \.onnx, \.xml"):
         open_session(tmp_path)
     for name in ("a.onnx", "b.onnx"):
         (tmp_path / name).touch()

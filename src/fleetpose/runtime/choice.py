@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError, require
+from fleetpose.runtime import ncnn_session, openvino_session
 from fleetpose.runtime.machine import processor, usable_cores
 from fleetpose.runtime.measurements import read_measurements, write_measurements
-from fleetpose.runtime.openvino_session import PRECISIONS, SUFFIX, OpenVinoSession, has_bf16
+from fleetpose.runtime.ncnn_session import NcnnSession
+from fleetpose.runtime.openvino_session import PRECISIONS, OpenVinoSession, has_bf16
 from fleetpose.runtime.session import OnnxSession
 from fleetpose.weights import find_model
 
@@ -30,7 +32,9 @@ logger = logging.getLogger(__name__)
 #: Let a measurement decide.
 AUTO = "auto"
 #: Runtimes by the name that pins them → the package that each needs.
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "ncnn": "ncnn"}
+#: How the name of the file ends that each loads from a folder.
+_ENDINGS = {"onnx": ".onnx", "openvino": openvino_session.SUFFIX, "ncnn": ncnn_session.SUFFIX}
 #: Interleaved runs per runtime, after one that warms up.
 ROUNDS = 7
 #: No more runs than fit into this, but at least three.
@@ -114,16 +118,17 @@ def model_files(model: str | Path | None) -> dict[str, Path]:
     path = Path(model) if model is not None else None
     if path is not None and path.is_dir():
         return _files_in(path)
-    if path is not None and path.suffix == SUFFIX:
-        return {"openvino": path}
+    for runtime in ("openvino", "ncnn"):
+        if path is not None and path.name.endswith(_ENDINGS[runtime]):
+            return {runtime: path}
     found = find_model(model)
     return {"onnx": found, "openvino": found}
 
 
 def _files_in(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for runtime, suffix in (("onnx", ".onnx"), ("openvino", SUFFIX)):
-        found = sorted(folder.glob(f"*{suffix}"))
+    for runtime, ending in _ENDINGS.items():
+        found = sorted(folder.glob(f"*{ending}"))
         if len(found) > 1:
             raise CheckpointError(
                 f"folder {folder} holds several models, {found[0].name} and {found[1].name}; name one"
@@ -131,7 +136,8 @@ def _files_in(folder: Path) -> dict[str, Path]:
         if found:
             files[runtime] = found[0]
     if not files:
-        raise CheckpointError(f"folder {folder} holds no model: neither an .onnx nor an .xml file")
+        endings = ", ".join(_ENDINGS.values())
+        raise CheckpointError(f"folder {folder} holds no model: no file that ends in one of {endings}")
     return {"openvino": files["onnx"], **files} if "onnx" in files else files
 
 
@@ -159,8 +165,9 @@ def _pinned(files: Mapping[str, Path], runtime: str, precision: str) -> Engine:
     if runtime not in files:
         path = next(iter(files.values()))
         raise ConfigError(f"{path} cannot run on {runtime}, only on {' or '.join(files)}")
-    if runtime == "onnx" and precision != "f32":
-        raise ConfigError(f"ONNX Runtime has no {precision} arithmetic here; use runtime openvino")
+    if runtime != "openvino" and precision != "f32":
+        name = "ONNX Runtime" if runtime == "onnx" else runtime
+        raise ConfigError(f"{name} has no {precision} arithmetic here; use runtime openvino")
     return Engine(runtime, precision)
 
 
@@ -174,6 +181,8 @@ def start(engine: Engine, files: Mapping[str, Path], *, threads: int | None = No
     path = files[engine.runtime]
     if engine.runtime == "onnx":
         return OnnxSession(path, threads=threads)
+    if engine.runtime == "ncnn":
+        return NcnnSession(path, threads=threads)
     return OpenVinoSession(path, threads=threads, precision=engine.precision)
 
 

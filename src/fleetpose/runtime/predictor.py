@@ -75,9 +75,9 @@ def load(
     """Load a model, ready to predict.
 
     Args:
-        model: name of a bundled model, path of an `.onnx` file or OpenVINO's `.xml`, or of a folder that
-            `fleetpose export` wrote; None for the default, which is a bundled model and a second one that
-            refines its people.
+        model: name of a bundled model, path of an `.onnx` file, of OpenVINO's `.xml` or ncnn's `.param`, or
+            of a folder that `fleetpose export` wrote; None for the default, which is a bundled model and a
+            second one that refines its people.
         threshold: people below this score, 0 to 1, are left out.
         short_side: pixels to which a picture's shorter side is brought; None for what the model was trained
             for. More finds smaller people and takes longer.
@@ -89,7 +89,7 @@ def load(
             the default, which takes the whole picture for one person.
         refine: a top-down model, named as `model` is, that looks once more at each person whom the bottom-up
             `model` found.
-        runtime: `onnx` or `openvino` to pin one; `auto` takes the fastest that is installed, see
+        runtime: `onnx`, `openvino` or `ncnn` to pin one; `auto` takes the fastest that is installed, see
             `fleetpose.runtime.choice`.
         precision: `bf16` allows 16-bit arithmetic where it is faster; keypoints may move a little.
         max_ms: take the most accurate model, or the largest size of the one that is named, that needs no more

@@ -16,6 +16,8 @@ from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 Array = npt.NDArray[np.float32]
 
 INPUT_NAME = "image"
+#: Beside models whose format has no room for it.
+DESCRIPTION_FILE = "description.json"
 
 #: ONNX Runtime's errors share no base class.
 _LOAD_ERRORS = (
@@ -92,6 +94,25 @@ def read_description(path: str | Path) -> ModelDescription:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     return _describe(_open(Path(path), options), Path(path))
+
+
+def read_description_beside(path: str | Path) -> ModelDescription:
+    """Read the description in the folder of a model whose format holds none.
+
+    Raises:
+        CheckpointError: it is missing or wrong.
+    """
+    file = Path(path).with_name(DESCRIPTION_FILE)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"model {path} is not described: cannot read {file}; `fleetpose export` writes it"
+        ) from error
+    try:
+        return ModelDescription.from_json(text)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _open(path: Path, options: Any) -> Any:  # noqa: ANN401 - the package has no types
