@@ -94,6 +94,14 @@ class TestTagLoss:
         closeness = 2 * (math.exp(-1) + math.exp(-9) + math.exp(-4))
         assert push.item() == pytest.approx(0.5 * closeness / 6)
 
+    def test_with_a_hinge_only_people_less_than_one_apart_are_pushed(self):
+        cells = cells_of([{0: 0}, {0: 1}, {0: 2}])
+        tags = tags_with({(0, 0): 0.0, (0, 1): 0.25, (0, 2): 3.0})
+
+        _, push = tag_loss(tags, cells, has_hinge=True)
+
+        assert push.item() == pytest.approx(0.5 * 2 * 0.75 / 6)
+
     def test_absent_people_and_keypoints_play_no_part(self):
         tags = tags_with({(0, 0): 1.0, (1, 1): 3.0, (2, 0): 99.0})
 
@@ -292,7 +300,8 @@ def test_heatmap_loss_equals_the_official_one(reference):
         torch.testing.assert_close(loss, reference["heatmap_loss"][picture])
 
 
-def test_tag_loss_equals_the_official_one(reference):
+@pytest.mark.parametrize(("has_hinge", "variant"), [(False, "exp"), (True, "max")])
+def test_tag_loss_equals_the_official_one(reference, has_hinge, variant):
     index, is_present = reference["joint_idx"].long().unbind(dim=-1)  # [B, N, K]
     # The official tags lie in a row, in any order, ours on the map of their keypoint: put person n in cell n.
     values = reference["tags"][:, :, 0].gather(1, index.flatten(1)).reshape(index.shape)
@@ -300,10 +309,10 @@ def test_tag_loss_equals_the_official_one(reference):
     people = torch.arange(index.shape[1])[None, :, None]
     cells = torch.where(is_present > 0, people, -1)
 
-    losses = [tag_loss(tags[n : n + 1], cells[n : n + 1]) for n in range(4)]
+    losses = [tag_loss(tags[n : n + 1], cells[n : n + 1], has_hinge=has_hinge) for n in range(4)]
 
-    torch.testing.assert_close(torch.stack([pull for pull, _ in losses]), reference["pull_exp"])
-    torch.testing.assert_close(torch.stack([push for _, push in losses]), reference["push_exp"])
+    torch.testing.assert_close(torch.stack([pull for pull, _ in losses]), reference[f"pull_{variant}"])
+    torch.testing.assert_close(torch.stack([push for _, push in losses]), reference[f"push_{variant}"])
 
 
 #: The authors of the top-down family halve their squared errors.

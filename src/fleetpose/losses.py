@@ -155,16 +155,18 @@ def top_down_losses(
     return {**parts, "total": total}
 
 
-def tag_loss(tags: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def tag_loss(tags: Tensor, cells: Tensor, *, has_hinge: bool = False) -> tuple[Tensor, Tensor]:
     """Pull the tags of one person together and push those of different people apart.
 
     Newell et al., arXiv:1611.05424, Eq. 1, in the form of HigherHRNet: pull is the mean over people of the
     mean over their keypoints of the squared distance to the person's mean tag; push is half the mean over
-    ordered pairs of people of exp(-(difference of mean tags)^2).
+    ordered pairs of people of how close their mean tags are.
 
     Args:
         tags: `[B, K, h, w]`.
         cells: `[B, N, K]` int64 flat indices y * w + x, -1 where the person lacks the keypoint.
+        has_hinge: whether people whose mean tags differ by d are close by max(0, 1 - |d|), HigherHRNet's
+            "max", which leaves those alone who are 1 and more apart; else by exp(-d^2), as in the papers.
 
     Returns:
         (pull, push): scalars, mean over the batch; push is 0 in pictures with fewer than two people.
@@ -178,7 +180,8 @@ def tag_loss(tags: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     means = (values * present).sum(dim=2) / keypoints.clamp(min=1)
     spread = ((values - means[:, :, None]).square() * present).sum(dim=2) / keypoints.clamp(min=1)
     pull = spread.sum(dim=1) / people.clamp(min=1)
-    closeness = torch.exp(-(means[:, :, None] - means[:, None, :]).square())
+    difference = means[:, :, None] - means[:, None, :]
+    closeness = (1 - difference.abs()).clamp(min=0) if has_hinge else torch.exp(-difference.square())
     is_pair = is_person[:, :, None] & is_person[:, None, :]
     is_pair = is_pair & ~torch.eye(cells.shape[1], dtype=torch.bool, device=cells.device)
     pairs = (people * (people - 1)).clamp(min=1)
