@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -26,6 +27,11 @@ needs_openvino = pytest.mark.skipif(
 
 needs_nncf = pytest.mark.skipif(
     importlib.util.find_spec("nncf") is None, reason="the extra fleetpose[nncf] is not installed"
+)
+
+needs_ncnn = pytest.mark.skipif(
+    not is_installed("ncnn") or find_spec("pnnx") is None,
+    reason="the extra fleetpose[export-ncnn] is not installed",
 )
 
 
@@ -61,6 +67,32 @@ def test_a_folder_holds_models_description_decoder_and_proof(artefact, fake_desc
     about = json.loads((folder / "description.json").read_text())
     assert about["skeleton"]["name"] == fake_description.skeleton.name
     assert _names(folder.parent) == ["dots"]  # the draft is gone
+
+
+@needs_ncnn
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_folder_of_ncnn_is_proved_and_loaded(tmp_path, dots_model, pictures, dots_predictor, precision):
+    folder, share = tmp_path / "dots", {"fp32": 1.0, "fp16": 0.6}[precision]
+
+    delivered = deliver(dots_model, folder, targets=["ncnn"], proof=Proof(pictures), precision=precision)
+
+    models = ["model.ncnn.bin", "model.ncnn.param"]
+    assert _names(folder) == ["decode.py", "description.json", *models, "parity.json"]
+    assert delivered.parity[f"ncnn {precision}"].lost == 0
+    assert (folder / models[0]).stat().st_size < 30_000 * share
+    found, expected = load(folder, threads=1)(pictures[1]), dots_predictor(pictures[1])
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01 if precision == "fp32" else 1)
+
+
+def test_a_folder_for_tensorrt_tells_the_command_and_what_was_checked(tmp_path, dots_model, pictures):
+    deliver(dots_model, tmp_path / "dots", targets=["tensorrt"], proof=Proof(pictures), precision="fp16")
+
+    note = (tmp_path / "dots" / "tensorrt" / "README.md").read_text()
+    assert "trtexec --onnx=model.onnx --saveEngine=model.plan --fp16" in note
+    assert "--minShapes=image:1x3x128x128 --optShapes=image:1x3x256x256 --maxShapes=image:1x3x512x512" in note
+    assert "heatmaps_s4, tags_s4, heatmaps_s2" in note
+    assert "TensorRT itself was not run" in note
+    assert len(load(tmp_path / "dots" / "tensorrt", runtime="onnx")(pictures[0])) == 1
 
 
 @pytest.mark.parametrize("runtime", ["auto", "onnx", pytest.param("openvino", marks=needs_openvino)])
@@ -248,7 +280,8 @@ def test_a_folder_in_use_is_left_alone(tmp_path, dots_model, pictures):
     ("settings", "message"),
     [
         ({"targets": ["onxx"]}, "unknown format to export to 'onxx'; did you mean onnx"),
-        ({"targets": []}, "at least one format to export to: onnx, openvino"),
+        ({"targets": []}, "at least one format to export to: onnx, openvino, ncnn"),
+        ({"targets": ["ncnn"], "precision": "int8"}, "ncnn has no precision int8; use fp32 or fp16"),
         ({"precision": "int7"}, "unknown precision 'int7'"),
         ({"precision": "bf16"}, "load any model with precision bf16"),
         ({"has_nncf": True}, "ask for precision int8 and format openvino"),

@@ -8,7 +8,8 @@ import pytest
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.errors import CheckpointError, MissingExtraError
 from fleetpose.export import ncnn
-from fleetpose.export.ncnn import ramps_as_sums, weights_of, write_ncnn
+from fleetpose.export.ncnn import weights_of, write_ncnn
+from fleetpose.export.ramps import ramps_as_sums
 from fleetpose.runtime.ncnn_session import NcnnSession
 from fleetpose.runtime.session import OnnxSession, read_description
 from fleetpose.weights import find_model

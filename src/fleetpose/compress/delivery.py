@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fleetpose.compress.nncf import EXTRA, quantise_with_nncf
 from fleetpose.compress.quantise import PROBES, LayerHarm, Quantiser, as_inputs
-from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError, require
+from fleetpose.errors import CheckpointError, ConfigError, require
 from fleetpose.export.artefact import STEM, draft_of, write_companions
-from fleetpose.export.openvino import save_openvino, write_openvino
+from fleetpose.export.openvino import save_openvino
 from fleetpose.export.parity import Parity, compare, look
-from fleetpose.export.rewrite import halve_weights, simplify
+from fleetpose.export.rewrite import simplify
+from fleetpose.export.targets import TARGETS, check_targets
 from fleetpose.runtime.canvas import Network
 from fleetpose.runtime.cascade import BoxTable, coco_boxes, is_top_down
 from fleetpose.runtime.choice import Engine, start
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Formats by the runtime's name → suffix of the model file.
-TARGETS = {"onnx": ".onnx", "openvino": ".xml"}
-#: How weights are stored: as they are, as 16-bit floats, or with 8-bit arithmetic.
-PRECISIONS = ("fp32", "fp16", "int8")
 #: Points of average precision that an artefact may lose.
 MAX_DROP = 1.0
 #: So many of the most harmful layers stay floats, in one trial after the other, until the loss is small.
@@ -111,7 +108,7 @@ def deliver(
         folder: a new or empty one.
         targets: some of `TARGETS`.
         proof: what the written models are compared on, and how much they may lose.
-        precision: one of `PRECISIONS`.
+        precision: one of `fleetpose.export.targets.PRECISIONS`.
         calibration: pictures that show an int8 model the range of its maps.
         reference: the network that `source` came from; None for the file itself.
         max_spared: at most so many layers of an int8 model stay in floats.
@@ -147,14 +144,19 @@ def deliver(
                 writers.update(dict.fromkeys(some, write))
                 delivery.spared.update({f"{target} {precision}": spared for target in some})
         for target in targets:
-            path = draft / f"{STEM}{TARGETS[target]}"
+            path = draft / TARGETS[target].file
+            path.parent.mkdir(exist_ok=True)
             writers[target](target, path)
-            parity = prove(start(Engine(target), {target: path}))
+            parity = prove(_started(target, path))
             _refuse_losses(f"{target} {precision}", parity, proof.max_drop)
             delivery.parity[f"{target} {precision}"] = parity
         if delivery.harms:
             text = json.dumps(delivery.layers_to_dict(), indent=1) + "\n"
             (draft / LAYERS_FILE).write_text(text, encoding="utf-8")
+        for target in targets:
+            explain = TARGETS[target].explain
+            if explain is not None:
+                explain(draft, description)
         write_companions(
             draft, description, {name: parity.to_dict() for name, parity in delivery.parity.items()}
         )
@@ -234,9 +236,9 @@ class _Search:
 
     def _drop(self, write: _Writer, target: str) -> float:
         with TemporaryDirectory() as place:
-            path = Path(place) / f"{STEM}{TARGETS[target]}"
+            path = Path(place) / Path(TARGETS[target].file).name
             write(target, path)
-            return self._prove(start(Engine(target), {target: path})).drop
+            return self._prove(_started(target, path)).drop
 
 
 def _plans(
@@ -263,21 +265,13 @@ def _plans(
 
 
 def _writer(model: ModelProto, description: ModelDescription, *, has_half_weights: bool = False) -> _Writer:
-    return lambda target, path: _write(target, model, path, description, has_half_weights=has_half_weights)
+    return lambda target, path: TARGETS[target].write(
+        model, path, description, has_half_weights=has_half_weights
+    )
 
 
 def _check(targets: Sequence[str], precision: str, calibration: Sequence[Path]) -> None:
-    if not targets:
-        raise ConfigError(f"name at least one format to export to: {', '.join(TARGETS)}")
-    for target in targets:
-        if target not in TARGETS:
-            raise UnknownNameError("format to export to", target, TARGETS)
-    if precision == "bf16":
-        raise ConfigError(
-            "bf16 is no way to store a model; load any model with precision bf16 and it computes so"
-        )
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
+    check_targets(list(targets), precision)
     if precision == "int8" and not calibration:
         raise ConfigError("int8 needs pictures to calibrate on: give a folder of them with --calibration")
 
@@ -288,25 +282,10 @@ def _check_nncf(targets: Sequence[str], precision: str) -> None:
     require("nncf", extra=EXTRA)
 
 
-def _write(
-    target: str,
-    model: ModelProto,
-    path: Path,
-    description: ModelDescription,
-    *,
-    has_half_weights: bool = False,
-) -> None:
-    if target == "openvino":
-        # OpenVINO stores halves by itself, and reads floats from a file that does not outlast this.
-        source = path.with_name("source.onnx")
-        source.write_bytes(model.SerializeToString())
-        write_openvino(source, path, description, has_half_weights=has_half_weights)
-        source.unlink()
-        return
-    written = type(model).FromString(model.SerializeToString())
-    if has_half_weights:
-        halve_weights(written)
-    path.write_bytes(written.SerializeToString())
+def _started(target: str, path: Path) -> Network:
+    """Load what was written for a target, to prove it."""
+    runtime = TARGETS[target].runtime
+    return start(Engine(runtime), {runtime: path})
 
 
 def _refuse_losses(name: str, parity: Parity, max_drop: float) -> None:
