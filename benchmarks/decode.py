@@ -5,7 +5,7 @@ milliseconds of processor time, which other programs disturb less than the clock
 within each round, so that a change of the machine falls on all of them.
 
 `--crowded` prints instead how many people of crowded scenes come back with their own keypoints, from the
-authors' grouping (`reference`) and from the default.
+authors' grouping (`reference`), the default, and the default with a search of flanks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -166,7 +167,8 @@ def plain_candidates(heatmaps: Array, tags: Array, settings: GroupingSettings) -
 
 def plain_match(candidates: list[Array], settings: GroupingSettings) -> list[Array]:
     """Assign candidates to people by rounded tag distance, keypoint by keypoint."""
-    people, tags = {}, {}
+    people: dict[float, Array] = {}
+    tags: dict[float, list[Array]] = {}
     for k in keypoint_order(K):
         rows, known = candidates[k], list(people)[: settings.max_people]
         columns = np.full(len(rows), len(known))
@@ -232,7 +234,7 @@ def median_times(
 
 def print_times(people: list[int], *, size: int, rounds: int) -> None:
     """Print a row per number of people."""
-    names = ["plain numpy", "group_reference", "group", "unrefined", "from candidates"]
+    names = ["plain numpy", "group_reference", "group", "unrefined", "flank search", "from candidates"]
     ratios = ["plain / group", "plain / candidates"]
     print(f"| people | returned | {' | '.join(names + ratios)} |")
     print("| ---: " * (len(names) + len(ratios) + 2) + "|")
@@ -240,13 +242,14 @@ def print_times(people: list[int], *, size: int, rounds: int) -> None:
     for num_people in people:
         heatmaps, tags = scene(num_people, size=size)
         settings = GroupingSettings(max_people=max(30, num_people))
-        unrefined = GroupingSettings(max_people=max(30, num_people), is_refined=False)
+        unrefined, flanks = replace(settings, is_refined=False), replace(settings, has_flank_search=True)
         codec = CandidateCodec(fields=fields, grouping=settings)
         variants: dict[str, Callable[[], object]] = {
             "plain numpy": partial(group_plainly, heatmaps, tags, settings),
             "group_reference": partial(group_reference, heatmaps, tags, settings),
             "group": partial(group, heatmaps, tags, settings),
             "unrefined": partial(group, heatmaps, tags, unrefined),
+            "flank search": partial(group, heatmaps, tags, flanks),
             "from candidates": partial(codec.decode, candidates_of(heatmaps, tags, settings)),
         }
         slow = ("plain numpy", "group_reference")
@@ -263,15 +266,20 @@ def print_times(people: list[int], *, size: int, rounds: int) -> None:
 
 
 def print_recovered(people: list[int], *, scenes: int) -> None:
-    """Print, per crowded scene, whom the authors' grouping and the default bring back."""
+    """Print, per crowded scene, whom the authors' grouping, the default and a search of flanks bring back."""
     print("| people | overlap | tag noise | mode | whole people | right | wrong | returned / true |")
     print("| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
     for num_people in people:
         for overlap, noise in ((0.3, 0.1), (0.6, 0.3)):
-            rows: dict[str, list[tuple[float, ...]]] = {"reference": [], "default": []}
+            modes: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+                "reference": group_reference,
+                "default": group,
+                "flank search": partial(group, settings=GroupingSettings(has_flank_search=True)),
+            }
+            rows: dict[str, list[tuple[float, ...]]] = {mode: [] for mode in modes}
             for seed in range(scenes):
                 heatmaps, tags, truth = crowded_scene(num_people, overlap=overlap, noise=noise, seed=seed)
-                for mode, run in (("reference", group_reference), ("default", group)):
+                for mode, run in modes.items():
                     found, _ = run(heatmaps, tags)
                     rows[mode].append((*recovered(found, truth), len(found) / num_people))
             for mode, values in rows.items():

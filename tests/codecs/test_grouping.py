@@ -93,6 +93,53 @@ def test_a_weak_keypoint_is_filled_in_with_its_own_height_and_does_not_change_th
     assert scores[0] == pytest.approx(0.45, abs=1e-5)
 
 
+def hidden_on_a_flank():
+    """Two people; the second one's other keypoint is low and three cells beside the first one's high one."""
+    people = [[[10, 10], [30, 30]], [[40, 10], [33, 30]]]
+    return draw(people, [0.0, 3.0], heights=[[0.9, 0.9], [0.8, 0.12]])
+
+
+def test_a_keypoint_that_a_neighbours_peak_hides_is_found_on_its_flank_if_asked_for():
+    heatmaps, tags = hidden_on_a_flank()
+    tags[1, 28:33, 32:36] = 3.0
+
+    without, _ = group(heatmaps, tags)
+    found, scores = group(heatmaps, tags, GroupingSettings(has_flank_search=True))
+
+    assert without[1, 1].tolist() == [0, 0, 0]
+    assert found[1, 1].tolist() == [32, 30, heatmaps[1, 30, 32]]
+    np.testing.assert_array_equal(found[:, 0], without[:, 0])
+    assert scores[1] == pytest.approx(0.4)
+
+
+def test_a_flank_whose_tags_differ_hides_nobody():
+    heatmaps, tags = hidden_on_a_flank()
+    tags[1] = 0.0
+
+    found, _ = group(heatmaps, tags, GroupingSettings(has_flank_search=True))
+
+    assert found[1, 1].tolist() == [0, 0, 0]
+
+
+def test_a_maximum_is_preferred_to_a_higher_cell_on_a_flank():
+    heatmaps, tags = hidden_on_a_flank()
+    tags[1, 28:33, 32:36] = 3.0
+    heatmaps[1, 50, 50], tags[1, 50, 50] = 0.05, 3.0
+
+    found, _ = group(heatmaps, tags, GroupingSettings(has_flank_search=True))
+
+    assert found[1, 1, :2].tolist() == [50, 50]
+
+
+def test_without_refinement_no_flank_is_searched():
+    heatmaps, tags = hidden_on_a_flank()
+    tags[1, 28:33, 32:36] = 3.0
+
+    found, _ = group(heatmaps, tags, GroupingSettings(has_flank_search=True, is_refined=False))
+
+    assert found[1, 1].tolist() == [0, 0, 0]
+
+
 def test_without_refinement_a_weak_keypoint_stays_missing():
     heatmaps, tags = draw([[[10, 10], [12, 30]]], [0.0], heights=[[0.9, 0.06]])
 

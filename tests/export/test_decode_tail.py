@@ -130,3 +130,8 @@ def test_a_second_tail_is_refused(dots_model, tmp_path):
 def test_a_window_wider_than_the_candidates_surroundings_is_refused():
     with pytest.raises(ConfigError, match="window must be at most 5, got 7"):
         CandidateCodec(fields=ONE_SCALE, grouping=GroupingSettings(window=7))
+
+
+def test_a_search_beyond_the_candidates_is_refused():
+    with pytest.raises(ConfigError, match="leave has_flank_search out"):
+        CandidateCodec(fields=ONE_SCALE, grouping=GroupingSettings(has_flank_search=True))

@@ -72,6 +72,7 @@ def test_the_same_people_come_out(seed, people):
         {"min_keypoints": 9},
         {"tag_threshold": 0.3},
         {"keypoint_order": tuple(reversed(range(17)))},
+        {"has_flank_search": True},
     ],
 )
 def test_the_settings_of_the_description_count(grouping):

@@ -81,6 +81,10 @@ class CandidateCodec:
         object.__setattr__(self, "tag_ratio", 0 if rest else ratio)
         if self.grouping.window > 2 * HEIGHT_REACH + 1:
             raise ConfigError(f"with a decoding tail window must be at most 5, got {self.grouping.window}")
+        if self.grouping.has_flank_search:
+            raise ConfigError(
+                "with a decoding tail only maxima leave the network: leave has_flank_search out"
+            )
         if self.tag_ratio < 1:
             raise ConfigError("with a decoding tail heatmaps must be at least as fine as tags")
 

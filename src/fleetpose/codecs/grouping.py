@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -40,6 +41,12 @@ CROWDPOSE_ORDER = COCO_ORDER[:14]
 #: Weak maxima, per person, among which a missing keypoint is looked for; lower ones are background.
 MAXIMA_PER_PERSON = 4
 
+#: Share of the tag threshold within which a weak maximum is alike; the authors' distance is rounded up there.
+REACH = 0.5
+
+#: The same for any cell, since of the few keypoints that hide on a flank a wider reach finds more.
+FLANK_REACH = 0.75
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
@@ -59,7 +66,7 @@ class Candidates:
     locate: Callable[[Indices], Array]
 
 
-#: What finds weak candidates in the given channels, rising; it is called once, if keypoints are missing.
+#: What finds candidates in the given channels, rising; it is called once, if keypoints are missing.
 WeakSearch: TypeAlias = Callable[[Indices], Candidates]
 
 
@@ -76,6 +83,8 @@ class GroupingSettings:
         is_refined: whether keypoints that were not found are looked for again.
         refine_threshold: such a keypoint's peak is higher than this.
         min_keypoints: people with fewer found keypoints are dropped, before the search for missing ones.
+        has_flank_search: whether keypoints that are missing even then are looked for among all cells above
+            `refine_threshold`: in crowds it finds some that a neighbour's higher peak hides.
     """
 
     detection_threshold: float = 0.1
@@ -86,6 +95,7 @@ class GroupingSettings:
     is_refined: bool = True
     refine_threshold: float = 0.01
     min_keypoints: int = 1
+    has_flank_search: bool = False
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0:
@@ -180,11 +190,17 @@ def group(heatmaps: Array, tags: Array, settings: GroupingSettings | None = None
         limit=settings.max_people,
     )
     strong = candidates(peaks.keypoint, peaks.x, peaks.y, peaks.score)
-    return group_candidates(strong, weak, settings, num_keypoints=len(heatmaps))
+    cells = partial(_cells, heatmaps, tags, settings.refine_threshold, ratio=ratio)
+    return group_candidates(strong, weak, settings, num_keypoints=len(heatmaps), cells=cells)
 
 
 def group_candidates(
-    strong: Candidates, weak: WeakSearch, settings: GroupingSettings, *, num_keypoints: int
+    strong: Candidates,
+    weak: WeakSearch,
+    settings: GroupingSettings,
+    *,
+    num_keypoints: int,
+    cells: WeakSearch | None = None,
 ) -> tuple[Array, Array]:
     """Find people among candidates, wherever these come from; returns what `group` does.
 
@@ -193,6 +209,7 @@ def group_candidates(
         weak: finds maxima above the refinement threshold in the channels where somebody lacks a keypoint.
         settings: thresholds and limits.
         num_keypoints: channels of the heatmaps.
+        cells: finds all cells above the refinement threshold; None if only candidates are known.
     """
     order = settings.order_for(num_keypoints)
     members = assign(strong, order=order, settings=settings)  # [N, K], -1 where not found
@@ -202,12 +219,33 @@ def group_candidates(
     keypoints = np.zeros((*members.shape, 3))
     keypoints[is_found] = _rows(strong, members[is_found])
     scores = keypoints[..., 2].mean(axis=1)
-    if settings.is_refined and not is_found.all():
-        maxima = weak(np.flatnonzero(~is_found.all(axis=0)))
-        person, chosen = _fill_in(maxima, is_found, _mean_tags(members, strong.tags), settings=settings)
-        keypoints[person, maxima.keypoint[chosen]] = _rows(maxima, chosen)
+    searches = [(weak, REACH)] if settings.is_refined else []
+    if searches and settings.has_flank_search and cells is not None:
+        searches.append((cells, FLANK_REACH))
+    person_tags = _mean_tags(members, strong.tags)
+    for search, reach in searches:
+        if is_found.all():
+            break
+        found = search(np.flatnonzero(~is_found.all(axis=0)))
+        squared_reach = (reach * settings.tag_threshold) ** 2
+        person, chosen = _fill_in(found, is_found, person_tags, squared_reach=squared_reach)
+        keypoints[person, found.keypoint[chosen]] = _rows(found, chosen)
+        is_found[person, found.keypoint[chosen]] = True
     by_score = np.argsort(-scores, kind="stable")
     return keypoints[by_score].astype(np.float32), scores[by_score].astype(np.float32)
+
+
+def _cells(heatmaps: Array, tags: Array, threshold: float, channels: Indices, *, ratio: float) -> Candidates:
+    """All cells above a threshold; unlike a peak, a cell on a flank has no top beside it."""
+    number, y, x = (heatmaps[channels] > threshold).nonzero()
+    keypoint = channels[number]
+
+    def locate(chosen: Indices) -> Array:
+        return np.stack([x[chosen], y[chosen]], axis=1).astype(np.float64)
+
+    return Candidates(
+        keypoint, heatmaps[keypoint, y, x], sample_tags(tags, keypoint, x, y, ratio=ratio), locate
+    )
 
 
 def _rows(candidates: Candidates, chosen: Indices) -> Array:
@@ -332,18 +370,16 @@ def _fill_in(
     is_found: npt.NDArray[np.bool_],
     person_tags: Array,
     *,
-    settings: GroupingSettings,
+    squared_reach: float,
 ) -> tuple[Indices, Indices]:
     """Look for the keypoints that people lack among weak candidates.
 
-    The best is high and alike: its height counts less the more its tag differs, and nothing from half the
-    tag threshold on, where the authors' rounded distance forbids it too.
+    The best is high and alike: its height counts less the more its tag differs, and nothing beyond reach.
 
     Returns:
         Person `[F]`, and which of the candidates it gets `[F]`.
     """
     bounds = np.searchsorted(maxima.keypoint, np.arange(is_found.shape[1] + 1)).tolist()
-    reach = (0.5 * settings.tag_threshold) ** 2
     people, chosen = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
     for k, is_found_here in enumerate(is_found.T):
         start, stop = bounds[k], bounds[k + 1]
@@ -351,7 +387,7 @@ def _fill_in(
         if start == stop or not len(missing):
             continue
         distances = squared_distances(person_tags[missing], maxima.tags[start:stop])
-        merit = maxima.score[start:stop] * (1 - distances / reach)
+        merit = maxima.score[start:stop] * (1 - distances / squared_reach)
         alike = (merit.max(axis=1) > 0).nonzero()[0]
         people.append(missing[alike])
         chosen.append(start + merit.argmax(axis=1)[alike])

@@ -18,6 +18,7 @@ import numpy as np
 ORDER = [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16]
 DEFAULTS: dict[str, Any] = {"detection_threshold": 0.1, "tag_threshold": 1.0, "window": 5, "max_people": 30}
 DEFAULTS |= {"is_refined": True, "refine_threshold": 0.01, "min_keypoints": 1, "keypoint_order": None}
+DEFAULTS |= {"has_flank_search": False}
 
 
 def decode(maps: dict[str, Any], description: dict[str, Any]) -> tuple[Any, Any]:
@@ -61,9 +62,21 @@ def decode(maps: dict[str, Any], description: dict[str, Any]) -> tuple[Any, Any]
                 best = mine[[merit.argmax()]]
                 points[n, part, :2] = tops(heat, k[best], y[best], x[best])
                 points[n, part, 2] = heat[part, y[best], x[best]][0]
+        search_flanks(points, heat, tags, s, lambda n: tag[members[n][found[n]]].mean())
     points[..., :2] = np.where(points[..., 2:] > 0, (points[..., :2] + 0.5) * stride - 0.5, 0)
     by_score = np.argsort(-scores, kind="stable")
     return points[by_score], scores[by_score]
+
+
+def search_flanks(points: Any, heat: Any, tags: Any, s: Any, mean_tag: Any) -> None:  # noqa: ANN401 - arrays
+    """If asked for, look for what is still missing in all cells whose tags agree, in place."""
+    for n, part in np.argwhere(points[..., 2] == 0) if s["has_flank_search"] else ():
+        y, x = np.nonzero(heat[part] > s["refine_threshold"])
+        distance = (sampled(tags, np.full(len(y), part), y, x, heat.shape[1]) - mean_tag(n)) ** 2
+        merit = heat[part, y, x] * (1 - distance / (0.75 * s["tag_threshold"]) ** 2)
+        if len(merit) and merit.max() > 0:
+            best = merit.argmax()
+            points[n, part] = x[best], y[best], heat[part, y[best], x[best]]
 
 
 def resized(maps: Any, h: int, w: int) -> Any:  # noqa: ANN401 - an array
