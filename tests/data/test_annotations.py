@@ -69,6 +69,14 @@ def test_a_keypoint_with_fewer_votes_than_asked_for_is_unknown(write_coco, arrow
     assert (picture.keypoints[0, :, 2] > 0).tolist() == is_known
 
 
+def test_votes_say_nothing_of_what_is_not_labelled(write_coco, arrow):
+    files = write_coco([BLACK], [person(votes=[1, 0, 0])])
+
+    (picture,) = read(files, arrow, least_votes=1)
+
+    assert picture.is_known[0].tolist() == [True, False, True]
+
+
 def test_whoever_has_no_votes_is_believed(write_coco, arrow):
     files = write_coco([BLACK], [person()])
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from fleetpose.cli.exit_codes import EXIT_OK
+from fleetpose.errors import ConfigError
 
 data = App(name="data", help="Look into data sets and prepare them.", help_format="plaintext")
 
@@ -40,10 +43,50 @@ def show(
     from fleetpose.media.images import write_image  # noqa: PLC0415
     from fleetpose.skeletons import COCO  # noqa: PLC0415
 
-    folder = images or annotations.parent
-    if images is None and (folder / "images").is_dir():
-        folder = folder / "images"
+    folder = images or _folder_of(annotations)
     sheet = draw_sheet(annotations, folder, skeleton=COCO, count=count, columns=columns, tile=tile, seed=seed)
     write_image(out, sheet)
     say(f"wrote {out}")
     return EXIT_OK
+
+
+@data.command
+def vote(
+    annotations: Path,
+    /,
+    *,
+    out: Path,
+    teachers: Annotated[tuple[Path, ...], Parameter(name="--teacher")],
+    images: Path | None = None,
+) -> int:
+    """Ask other networks which labels they agree with, and write those votes beside the labels.
+
+    Training leaves out what they doubt by the settings least_votes and least_agreement of a source.
+
+    Args:
+        annotations: COCO keypoint file.
+        out: file to write: the same with votes and agreement of each person.
+        teachers: .tflite file of EfficientPose's or MoveNet's kind, or .onnx file of a top-down model; give
+            two or more, by one --teacher each.
+        images: folder of the pictures; by default the file's own folder, or `images` in it.
+    """
+    from fleetpose.cli.output import say  # noqa: PLC0415
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.recipes.voting import add_votes, open_voter  # noqa: PLC0415
+
+    opened = [open_voter(path) for path in teachers]
+    with progress_bar("people") as progress:
+        voted = add_votes(annotations, images or _folder_of(annotations), opened, progress=progress)
+    try:
+        out.write_text(json.dumps(voted), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror or error}") from error
+    cast = [count for one in voted["annotations"] for count in one.get("votes", ())]
+    say(f"wrote {out}: {cast.count(-1)} keypoints are probably wrong, {sum(v > 0 for v in cast)} confirmed")
+    return EXIT_OK
+
+
+def _folder_of(annotations: Path) -> Path:
+    """Where the pictures of an annotation file lie unless told."""
+    inner = annotations.parent / "images"
+    return inner if inner.is_dir() else annotations.parent

@@ -263,7 +263,8 @@ class _PersonReader:
         points = given[self.order]
         is_known = self.is_named.copy()
         if votes is not None:
-            is_known &= np.asarray(votes)[self.order] >= self.least_votes
+            # Nobody votes on what is not labelled.
+            is_known &= (np.asarray(votes)[self.order] >= self.least_votes) | (points[:, 2] == 0)
         if self.is_zero_unknown:
             is_known &= points[:, 2] > 0
         points[~is_known] = 0
