@@ -46,7 +46,7 @@ def evaluate(
     skeleton: str | None = None,
     every: int = 1,
     split: Literal["train", "test"] = "test",
-    short_side: int | None = None,
+    short_side: str | None = None,
     threads: int | None = None,
     boxes: str | None = None,
     refine: str | None = None,
@@ -73,7 +73,8 @@ def evaluate(
         skeleton: name or YAML file of the keypoints; what the model or the annotations say if left out.
         every: take only pictures whose id is a multiple of this.
         split: part to take of a Matlab or MPII file that holds training and test pictures.
-        short_side: bring the shorter side of a picture to so many pixels.
+        short_side: bring the shorter side of a picture to so many pixels; several numbers such as 96,224 look
+            in each size.
         threads: processor threads of the network.
         boxes: where a top-down model looks for one person each: gt for the labelled boxes, whole for the
             whole picture, or a COCO file of a detector's results.
@@ -86,7 +87,7 @@ def evaluate(
         zoom: look once more at each person found, enlarged.
     """
     # Imports stand here and below so that help need not wait for OpenCV and the runtime.
-    from fleetpose.cli.looks import bottom_up_settings, labelled_box_source  # noqa: PLC0415
+    from fleetpose.cli.looks import bottom_up_settings, labelled_box_source, short_sides  # noqa: PLC0415
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
     scoring = _Scoring(data, metric, every, split, breakdown)
@@ -97,7 +98,7 @@ def evaluate(
     else:
         predictor = _predictor(
             model,
-            short_side=short_side,
+            short_side=short_sides(short_side),
             threads=threads,
             has_flip_test=flip_test,
             bottom_up=bottom_up_settings(
@@ -119,7 +120,7 @@ def evaluate(
 def _predictor(
     model: str | None,
     *,
-    short_side: int | None,
+    short_side: int | tuple[int, ...] | None,
     threads: int | None,
     has_flip_test: bool,
     bottom_up: BottomUpSettings | None,

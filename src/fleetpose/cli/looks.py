@@ -51,6 +51,26 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise ConfigError(f"scales must be numbers such as 0.5,1,2, got {text!r}") from error
 
 
+def short_sides(text: str | None) -> int | tuple[int, ...] | None:
+    """One size of the picture, or several; None where nothing was asked for.
+
+    Raises:
+        ConfigError: no whole numbers.
+
+    >>> short_sides("128"), short_sides("96,224")
+    (128, (96, 224))
+    """
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"short side must be pixels such as 128, or several such as 96,224, got {text!r}"
+        ) from error
+    return sides[0] if len(sides) == 1 else sides
+
+
 def box_source(boxes: str | None) -> BoxSource | None:
     """Boxes for pictures without labels: `whole` or a COCO file; None where nothing was asked for.
 

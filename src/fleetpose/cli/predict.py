@@ -24,7 +24,7 @@ def predict(
     save: str = "image,video,coco,csv",
     out: Path | None = None,
     threshold: float = DEFAULT_THRESHOLD,
-    short_side: int | None = None,
+    short_side: str | None = None,
     threads: int | None = None,
     runtime: str = "auto",
     precision: str = "f32",
@@ -50,7 +50,8 @@ def predict(
         save: what to write, some of image,video,coco,csv,json,openpose.
         out: folder for the results instead of runs/predict/NAME; a number is added if it is not empty.
         threshold: leave out people with a lower score, 0 to 1.
-        short_side: bring the shorter side of a picture to so many pixels; more finds smaller people.
+        short_side: bring the shorter side of a picture to so many pixels; more finds smaller people, several
+            numbers such as 96,224 look in each size.
         threads: processor threads of the network.
         runtime: onnx or openvino; auto takes the fastest that is installed, and measures it once.
         precision: bf16 allows 16-bit arithmetic where it is faster.
@@ -64,7 +65,7 @@ def predict(
         draw_boxes: draw boxes around people.
     """
     # Imports stand here so that help need not wait for OpenCV, FFmpeg and the runtime.
-    from fleetpose.cli.looks import bottom_up_settings, box_source  # noqa: PLC0415
+    from fleetpose.cli.looks import bottom_up_settings, box_source, short_sides  # noqa: PLC0415
     from fleetpose.cli.progress import RichWatcher  # noqa: PLC0415
     from fleetpose.draw import DrawSettings  # noqa: PLC0415
     from fleetpose.runtime.batch import Tally, find_all, predict_all, run_name  # noqa: PLC0415
@@ -82,7 +83,7 @@ def predict(
     predictor = load(
         model,
         threshold=threshold,
-        short_side=short_side,
+        short_side=short_sides(short_side),
         threads=threads,
         has_flip_test=flip_test,
         bottom_up=bottom_up_settings(scales=scales, zoom=zoom),

@@ -31,9 +31,10 @@ from fleetpose.runtime.cascade import (
     is_top_down,
 )
 from fleetpose.runtime.choice import AUTO, open_session
+from fleetpose.runtime.sizes import SeveralSizes
 from fleetpose.runtime.timing import Stopwatch
 from fleetpose.runtime.top_down import TopDown
-from fleetpose.weights import default_refiner
+from fleetpose.weights import DEFAULT_SHORT_SIDES, default_refiner
 
 __all__ = ["Network", "Picture", "Predictor", "load", "normalise"]
 
@@ -62,7 +63,7 @@ def load(
     model: str | Path | None = None,
     *,
     threshold: float = DEFAULT_THRESHOLD,
-    short_side: int | None = None,
+    short_side: int | Sequence[int] | None = None,
     threads: int | None = None,
     has_flip_test: bool = False,
     bottom_up: BottomUpSettings | None = None,
@@ -80,7 +81,8 @@ def load(
             second one that refines its people.
         threshold: people below this score, 0 to 1, are left out.
         short_side: pixels to which a picture's shorter side is brought; None for what the model was trained
-            for. More finds smaller people and takes longer.
+            for, and for several sizes with the default models. More finds smaller people and takes longer.
+            Several numbers let the model look in each size, and put together who is found.
         threads: processor threads of the network; None for one per core.
         has_flip_test: look at the mirrored picture too and average: better and half as fast.
         bottom_up: scales, resize rule and second looks of a bottom-up model; None for one plain look.
@@ -111,6 +113,8 @@ def load(
         model, short_side = chosen.model, chosen.short_side
     if model is None and boxes is None:
         refine = refine or default_refiner()
+        if short_side is None and bottom_up is None:
+            short_side = DEFAULT_SHORT_SIDES
     refiner = None
     if refine is not None:
         refiner = open_session(refine, runtime=runtime, precision=precision, threads=threads)
@@ -140,7 +144,7 @@ class Predictor:
         network: Network,
         *,
         threshold: float = DEFAULT_THRESHOLD,
-        short_side: int | None = None,
+        short_side: int | Sequence[int] | None = None,
         has_flip_test: bool = False,
         bottom_up: BottomUpSettings | None = None,
         boxes: BoxSource | None = None,
@@ -164,14 +168,21 @@ class Predictor:
             self._top_down = _top_down(network, has_flip_test=has_flip_test)
             self._finder = Boxed(self._top_down, WHOLE if boxes is None else boxes, threshold=threshold)
         else:
-            self._finder = BottomUp(
-                network,
-                _codec(network.description),
-                threshold=threshold,
-                short_side=short_side,
-                has_flip_test=has_flip_test,
-                settings=bottom_up,
-            )
+            codec = _codec(network.description)
+            finders = [
+                BottomUp(
+                    network,
+                    codec,
+                    threshold=threshold,
+                    short_side=side,
+                    has_flip_test=has_flip_test,
+                    settings=bottom_up,
+                )
+                for side in (short_side if isinstance(short_side, Sequence) else (short_side,))
+            ]
+            if not finders:
+                raise ConfigError("short_side must be a number of pixels, or several, got none")
+            self._finder = SeveralSizes(finders) if len(finders) > 1 else finders[0]
         if refiner is not None:
             self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
         self.name = self._first_name = network.description.name
