@@ -8,7 +8,7 @@ import torch
 
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.top_down import TopDownCodec
-from fleetpose.errors import ConfigError
+from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.models import build
 from fleetpose.settings import to_plain
 from fleetpose.train.checkpoint import save_checkpoint
@@ -120,6 +120,45 @@ def test_a_checkpoint_teaches_what_its_network_returns(student):
 
     with torch.no_grad():
         torch.testing.assert_close(taught["heatmaps_s4"], network(images)["heatmaps_s4"])
+
+
+def test_a_model_file_teaches_what_the_runtime_reads_of_it(student):
+    pytest.importorskip("onnxruntime")
+    from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
+    from fleetpose.runtime.canvas import normalise
+    from fleetpose.runtime.session import OnnxSession
+    from fleetpose.weights import default_refiner
+
+    path = default_refiner()
+    session = OnnxSession(path, threads=1)
+    config, network = student
+    config = replace(config, teacher=TeacherSettings(path))
+    teacher = open_teacher(config, task_of(network, config).codec)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 128, 96, 3), dtype=np.uint8)
+    images = (pictures.astype(np.float32) - IMAGE_MEAN) / IMAGE_STD
+    labels = {"targets": {"heatmaps_s4": torch.zeros(2, 17, 32, 24)}}
+
+    taught, masks = teacher(
+        torch.from_numpy(pictures), torch.from_numpy(images).permute(0, 3, 1, 2).float(), labels
+    )
+
+    for picture, maps in zip(pictures, taught["heatmaps_s4"].numpy(), strict=True):
+        runtime = session.run(normalise(picture, session.description.input))["heatmaps_s4"]
+        assert runtime.max() > 0.01
+        np.testing.assert_allclose(maps, runtime, atol=1e-3)
+    assert masks["heatmaps_s4"].min() == 1
+
+
+def test_a_model_file_that_does_not_say_what_it_is_cannot_teach(student, tmp_path):
+    pytest.importorskip("onnxruntime")
+    config, network = student
+    codec = task_of(network, config).codec
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+
+    with pytest.raises(CheckpointError, match=r"there is no model file .*none\.onnx"):
+        open_teacher(replace(config, teacher=TeacherSettings(tmp_path / "none.onnx")), codec)
+    with pytest.raises(CheckpointError, match=r"junk\.onnx is no ONNX file"):
+        open_teacher(replace(config, teacher=TeacherSettings(tmp_path / "junk.onnx")), codec)
 
 
 @pytest.mark.parametrize(

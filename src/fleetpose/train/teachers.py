@@ -182,11 +182,15 @@ class OnnxSource:
 
     def __init__(self, path: Path) -> None:
         runtime = require("onnxruntime", extra="train")
+        reasons = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="train")
         if not path.is_file():
             raise CheckpointError(f"there is no model file {path}")
         try:
             self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except (RuntimeError, ValueError) as error:
+        except (
+            *(reasons.Fail, reasons.InvalidArgument, reasons.InvalidGraph, reasons.InvalidProtobuf),
+            *(reasons.NotImplemented, reasons.RuntimeException),
+        ) as error:
             raise CheckpointError(f"{path} is no ONNX file: {' '.join(str(error).split())}") from error
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
