@@ -1,26 +1,34 @@
 """Measure training: samples per second of each model, and the share of time that waits for data.
 
     python benchmarks/training_speed.py litepose-xs slimdeconv-b1 --threads 1 2 --precision 32-true bf16-mixed
+    python benchmarks/training_speed.py --images DIR --annotations FILE --workers 1 2
 
-Pictures are drawn, so nothing needs to be at hand; they are decoded, warped and encoded as in a real run.
-Compare `samples/s` of one process with the same number of threads only while nothing else runs.
+Without data of one's own, photo-sized JPEG files are drawn, so nothing needs to be at hand; pictures are
+decoded, warped and encoded as in a real run. `a loader draws` is what one loader process can do by itself, in
+samples per second; if training is faster than all loaders together, it waits. Compare figures only while
+nothing else runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import tempfile
+import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fleetpose.data.scenes import Source
 from fleetpose.models import MODELS
-from fleetpose.recipes.tiny import draw_people
 from fleetpose.skeletons import COCO
 from fleetpose.train.config import Phase, TrainConfig
 from fleetpose.train.engine import train
 from fleetpose.train.log import read_rows
+from fleetpose.train.networks import build_network
+from fleetpose.train.tasks import task_of
 
 MODELS_BY_DEFAULT = (
     "litepose-xs",
@@ -29,63 +37,114 @@ MODELS_BY_DEFAULT = (
     "slimdeconv-b1",
     "slimdeconv-plain",
 )
-#: Sides for bottom-up networks and crops for top-down ones, in pixels.
+#: (H, W) of bottom-up networks' scenes, unless named, and of top-down ones' crops.
+SCENE_SIZE = (256, 256)
 SIZES = {"slimdeconv-b1": (256, 192), "slimdeconv-plain": (128, 96)}
+#: Drawn pictures: how many, and their (h, w), which is that of a typical photo of COCO.
+PICTURES, PICTURE_SIZE = 24, (480, 640)
+#: Steps that are left out at the start: the first ones, and those that the loaders drew in advance.
+SETTLING_STEPS = 8
 
 
-def settings(
-    model: str, folder: Path, *, batch: int, steps: int, threads: int, precision: str
-) -> TrainConfig:
-    """A run on drawn people that logs every step."""
-    images, labels = draw_people(folder, COCO)
-    return TrainConfig(
-        model=model,
-        sources=(Source(images=images, annotations=labels),),
-        phases=(Phase(size=SIZES.get(model, (256, 256)), batch=batch, steps=steps),),
-        threads=threads,
-        precision=precision,
-        log_every_steps=1,
-    )
+def draw_photos(folder: Path) -> Source:
+    """Draw JPEG files as hard to decode as photos, with two people of random keypoints each."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    h, w = PICTURE_SIZE
+    images, annotations = [], []
+    for number in range(1, PICTURES + 1):
+        coarse, fine = (rng.integers(0, 256, (h // side, w // side, 3), np.uint8) for side in (32, 4))
+        layers = [cv2.resize(one, (w, h), interpolation=cv2.INTER_CUBIC) for one in (coarse, fine)]
+        cv2.imwrite(str(folder / f"{number}.jpg"), cv2.addWeighted(layers[0], 0.75, layers[1], 0.25, 0))
+        images.append({"id": number, "file_name": f"{number}.jpg", "height": h, "width": w})
+        for person in range(2):
+            points = rng.uniform((30 + 300 * person, 30), (300 + 300 * person, h - 30), (len(COCO), 2))
+            low, extent = points.min(axis=0) - 5, np.ptp(points, axis=0) + 10
+            annotations.append(
+                {
+                    "id": 2 * number + person,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [*low.tolist(), *extent.tolist()],
+                    "keypoints": np.column_stack([points, np.full(len(points), 2)]).ravel().tolist(),
+                }
+            )
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}]
+    labels = folder / "labels.json"
+    labels.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return Source(images=folder, annotations=labels)
 
 
-def measure(config: TrainConfig, folder: Path) -> tuple[float, float]:
-    """Samples per second and share of time that waits for data, medians over steps after the first few."""
-    train(config, folder, accelerator="cpu")
-    rows = read_rows(folder / "train.csv")
-    settled = rows[len(rows) // 3 :]
-    rate, waiting = (np.median([float(row[name]) for row in settled]) for name in ("scenes_per_s", "waiting"))
-    return float(rate), float(waiting)
+def loader_speed(config: TrainConfig, *, seconds: float = 2.0) -> float:
+    """Samples per second that one loader process draws when nothing holds it up."""
+    dataset = task_of(build_network(config), config).datasets()[0]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)  # as in a loader process
+    start = time.perf_counter()
+    for count in itertools.count(1):
+        dataset[count]
+        if time.perf_counter() - start > seconds:
+            break
+    cv2.setNumThreads(threads)
+    return count / (time.perf_counter() - start)
+
+
+def measure(config: TrainConfig, folder: Path, *, accelerator: str) -> tuple[float, float]:
+    """Samples per second, and share of the time that waits for data, over all settled steps together."""
+    train(config, folder, accelerator=accelerator)
+    rows = read_rows(folder / "train.csv")[SETTLING_STEPS - 1 :]
+    seconds = np.diff([float(row["seconds"]) for row in rows])
+    waiting = np.array([float(row["waiting"]) for row in rows[1:]])
+    samples = float(rows[-1]["scenes"]) - float(rows[0]["scenes"])
+    return samples / seconds.sum(), float((waiting * seconds).sum() / seconds.sum())
 
 
 def main() -> None:
-    """Print a row per model, precision and number of threads."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print a row per model, precision and number of threads and workers."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="*", default=MODELS_BY_DEFAULT, choices=[*MODELS, []])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="loader processes")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--images", type=Path, help="folder of pictures of one's own, with --annotations")
+    parser.add_argument("--annotations", type=Path, help="their COCO keypoint file")
+    parser.add_argument("--accelerator", default="cpu", help="cpu, cuda or auto")
     given = parser.parse_args()
-    print("| model | precision | threads | samples/s | waiting for data |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    if (given.images is None) != (given.annotations is None):
+        parser.error("--images and --annotations go together")
+    if given.steps <= SETTLING_STEPS:
+        parser.error(f"--steps must be above {SETTLING_STEPS}")
+    print("| model | precision | threads | workers | samples/s | a loader draws | waiting for data |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number, (model, precision, threads) in enumerate(
-            (model, precision, threads)
-            for model in given.models
-            for precision in given.precision
-            for threads in given.threads
-        ):
-            config = settings(
-                model,
-                folder / "people",
-                batch=given.batch,
-                steps=given.steps,
+        source = (
+            Source(images=given.images, annotations=given.annotations)
+            if given.images
+            else draw_photos(folder / "photos")
+        )
+        runs = itertools.product(given.models, given.precision, given.threads, given.workers)
+        for number, (model, precision, threads, workers) in enumerate(runs):
+            config = TrainConfig(
+                model=model,
+                sources=(source,),
+                phases=(Phase(size=SIZES.get(model, SCENE_SIZE), batch=given.batch, steps=given.steps),),
                 threads=threads,
+                workers=workers,
                 precision=precision,
+                log_every_steps=1,
             )
-            rate, waiting = measure(config, folder / str(number))
-            print(f"| {model} | {precision} | {threads} | {rate:.1f} | {100 * waiting:.1f} % |", flush=True)
+            drawn = loader_speed(config)
+            rate, waiting = measure(config, folder / str(number), accelerator=given.accelerator)
+            print(
+                f"| {model} | {precision} | {threads} | {workers} | {rate:.1f} | {drawn:.0f} "
+                f"| {100 * waiting:.1f} % |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
