@@ -136,6 +136,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def test_a_page_for_browsers_is_proved_with_its_decoding_tail(tmp_path, dots_model, pictures, dots_predictor):
+    delivered = deliver(dots_model, tmp_path / "dots", targets=["web", "onnx"], proof=Proof(pictures))
+
+    page = tmp_path / "dots" / "web"
+    assert {"index.html", "fleetpose.mjs", "model.onnx", "description.json"} <= set(_names(page))
+    assert delivered.parity["web fp32"].lost == 0
+    found = load(page, runtime="onnx", threads=1)(pictures[1])
+    np.testing.assert_allclose(found.keypoints, dots_predictor(pictures[1]).keypoints, atol=0.01)
+    assert "candidate_cells" in OnnxSession(page / "model.onnx").description.outputs
+    assert "heatmaps_s2" in OnnxSession(tmp_path / "dots" / "model.onnx").description.outputs
+
+
 def test_half_weights_take_half_the_room_and_find_the_same(tmp_path, dots_model, pictures, artefact):
     deliver(dots_model, tmp_path / "half", targets=["onnx"], proof=Proof(pictures), precision="fp16")
 

@@ -14,6 +14,7 @@ from fleetpose.export.openvino import write_openvino
 from fleetpose.export.ramps import ramps_as_sums
 from fleetpose.export.rewrite import halve_weights
 from fleetpose.export.tensorrt import check_tensorrt, write_note
+from fleetpose.export.web import write_web
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -119,4 +120,5 @@ TARGETS: Mapping[str, Target] = {
     "openvino": Target(f"{STEM}.xml", "openvino", _write_openvino),
     "ncnn": Target(f"{STEM}{SUFFIXES[0]}", "ncnn", _write_ncnn, ("fp32", "fp16")),
     "tensorrt": Target(f"tensorrt/{STEM}.onnx", "onnx", _write_tensorrt, ("fp32", "fp16"), write_note),
+    "web": Target(f"web/{STEM}.onnx", "onnx", write_web),
 }
