@@ -53,7 +53,8 @@ def test_int8_tells_what_each_layer_suffers(fleetpose_here, dots_model, pictures
         (["--to", "onnx", "--with-decode"], "--with-decode are for a single file"),
         (["--to", "onnx", "--packed-weights"], "--packed-weights and --with-decode are for a single file"),
         (["--half-weights", "--packed-weights"], "exclude each other"),
-        (["--to", "onnx", "--set", "a=1"], "--card and --set are for checkpoints"),
+        (["--to", "onnx", "--tune", "5"], "--card, --set and --tune are for checkpoints"),
+        (["--to", "onnx", "--set", "a=1"], "--card, --set and --tune are for checkpoints"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(fleetpose_here, tmp_path, dots_model, arguments, message):

@@ -32,6 +32,7 @@ def export(
     max_drop: float = 1.0,
     calibration: Path | None = None,
     nncf: Annotated[bool, Parameter(negative="")] = False,
+    tune: int = 0,
     card: Path | None = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     half_weights: Annotated[bool, Parameter(negative="")] = False,
@@ -59,6 +60,8 @@ def export(
         max_drop: points of average precision that may be lost.
         calibration: folder of pictures that show an int8 model the range of its maps.
         nncf: let NNCF make the int8 model for OpenVINO, rather than take over ONNX Runtime's.
+        tune: let a checkpoint's int8 model learn to live with 8 bits on so many pictures, drawn from
+            --calibration; a few hundred bring most.
         card: YAML file that says where the weights come from: licence, data, command, commit, hours,
             hardware, metrics.
         overrides: change a setting of the run that matters to prediction, such as --set short_side=192 or
@@ -105,10 +108,11 @@ def export(
             card=UNKNOWN_CARD if card is None else read_card(card),
             overrides=overrides,
             has_nncf=nncf,
+            tuning_steps=tune,
         )
     else:
-        if card is not None or overrides:
-            raise ConfigError("--card and --set are for checkpoints; a model file keeps its own")
+        if card is not None or overrides or tune:
+            raise ConfigError("--card, --set and --tune are for checkpoints; a model file keeps its own")
         path = model_files(str(source))["onnx"]
         delivery = deliver(
             path,

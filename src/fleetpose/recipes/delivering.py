@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleetpose.codecs.description import ModelCard
 from fleetpose.compress.delivery import Delivery, Proof, deliver
+from fleetpose.compress.quantise import as_inputs
+from fleetpose.compress.tuning import tune_for_int8
+from fleetpose.errors import ConfigError
+from fleetpose.export.onnx_file import export_onnx
 from fleetpose.models import PoseNetwork
 from fleetpose.recipes.converted import converted_network, export_converted, is_converted
 from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, load_trained
 from fleetpose.runtime.session import read_description
 from fleetpose.runtime.torch_session import TorchSession
 from fleetpose.train.checkpoint import load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def deliver_checkpoint(
@@ -27,6 +34,7 @@ def deliver_checkpoint(
     card: ModelCard = UNKNOWN_CARD,
     overrides: Sequence[str] = (),
     has_nncf: bool = False,
+    tuning_steps: int = 0,
 ) -> Delivery:
     """Write a checkpoint's network as an artefact folder, compared with itself in PyTorch.
 
@@ -40,10 +48,22 @@ def deliver_checkpoint(
         card: where the weights come from.
         overrides: changed settings of the run that matter to prediction.
         has_nncf: see `deliver`.
+        tuning_steps: so many pictures of the calibration teach an int8 model to live with 8 bits; 0 for none.
+
+    Raises:
+        ConfigError: tuning was asked for without int8 and pictures to calibrate on.
     """
+    if tuning_steps and (precision != "int8" or not calibration):
+        raise ConfigError("tuning is for int8 models and learns from --calibration: give both")
     with TemporaryDirectory() as place:
         source = Path(place) / f"{folder.name}.onnx"
         network = _write(checkpoint, source, card=card, overrides=overrides)
+        description = read_description(source)
+        reference = TorchSession(network, description)
+        if tuning_steps:
+            tuned = tune_for_int8(network, as_inputs(calibration, reference), steps=tuning_steps)
+            logger.info("tuning: error in 8 bits from %.4f to %.4f", tuned.error_before, tuned.error_after)
+            export_onnx(tuned.network, description, source)
         return deliver(
             source,
             folder,
@@ -51,7 +71,7 @@ def deliver_checkpoint(
             proof=proof,
             precision=precision,
             calibration=calibration,
-            reference=TorchSession(network, read_description(source)),
+            reference=reference,
             has_nncf=has_nncf,
         )
 
