@@ -161,3 +161,48 @@ def test_what_cannot_be_scored_is_told_in_one_line(fleetpose_here, dots_model, a
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_class_scores_are_scored_without_a_model(fleetpose_here, tmp_path):
+    (tmp_path / "labels.csv").write_text("a,0\nb,1\n", encoding="utf-8")
+    (tmp_path / "found.csv").write_text("a,0.9,0.1\nb,0.8,0.2\n", encoding="utf-8")
+
+    code, out, err = fleetpose_here(
+        *("evaluate", "labels.csv", "--metric", "top", "--detections-in", "found.csv", "--json", "s.json")
+    )
+
+    assert (code, err) == (0, "")
+    assert "found.csv: 2 pictures, top" in out
+    assert " top-1 " in out
+    assert " 50.0 " in out
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["scores"] == {"top-1": 0.5}
+
+
+def test_label_pictures_are_scored_without_a_model(fleetpose_here, tmp_path):
+    for folder, rows in (("truth", [[0, 1]]), ("found", [[0, 0]])):
+        (tmp_path / folder).mkdir()
+        Pil.fromarray(np.array(rows, np.uint8)).save(tmp_path / folder / "a.png")
+
+    code, out, err = fleetpose_here(
+        *("evaluate", "truth", "--metric", "miou", "--detections-in", "found"),
+        *("--label-map", "camvid-numbers"),
+    )
+
+    assert (code, err) == (0, "")
+    assert " mIoU " in out
+    assert " 25.0 " in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name it with --detections-in"),
+        (("--detections-in", "found.csv", "-m", "dots"), "leave --model out"),
+        (("--detections-in", "found.csv", "--breakdown"), "leave --breakdown out"),
+    ],
+)
+def test_what_a_metric_of_whole_pictures_cannot_use_is_refused(fleetpose_here, options, message):
+    code, _, err = fleetpose_here("evaluate", "labels.csv", "--metric", "top", *options)
+
+    assert code != 0
+    assert message in err

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from fleetpose.cli.exit_codes import EXIT_OK
+from fleetpose.cli.picture_scores import PICTURE_METRICS, score_pictures
 from fleetpose.errors import ConfigError
 
 if TYPE_CHECKING:
     from fleetpose.runtime.bottom_up import BottomUpSettings
     from fleetpose.runtime.cascade import BoxSource
     from fleetpose.runtime.evaluation import Evaluation
+    from fleetpose.runtime.picture_scores import PictureScores
     from fleetpose.runtime.predictor import Predictor
     from fleetpose.skeletons import Skeleton
 
@@ -43,6 +45,7 @@ def evaluate(
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     detections: Path | None = None,
     detections_in: Path | None = None,
+    label_map: str = "cityscapes",
     skeleton: str | None = None,
     every: int = 1,
     split: Literal["train", "test"] = "test",
@@ -65,11 +68,15 @@ def evaluate(
         data: COCO keypoint annotations, such as person_keypoints.json.
         images: folder of their pictures; the folder "images" beside the annotations if left out.
         model: name of a bundled model (see `fleetpose models`) or an .onnx file.
-        metric: coco, crowdpose, ochuman, mpii or pck; what is usual for the skeleton if left out.
+        metric: coco, crowdpose, ochuman, mpii or pck; what is usual for the skeleton if left out. Also miou,
+            for pictures with a class per pixel, and top, for a score per class; both from files alone.
         breakdown: tell which errors cost how much, per keypoint, size and visibility.
         json_file: write the scores into this file too.
         detections: write the people found into this file, in COCO's results format.
-        detections_in: score this file in COCO's results format; no model is run.
+        detections_in: score this file in COCO's results format; no model is run. With miou it is a folder of
+            grey PNG pictures of class numbers, with top a CSV file: a picture's name, then a score per class.
+        label_map: with miou, what the pixels of the labels mean: cityscapes, cityscapes-train, camvid,
+            camvid-32, camvid-numbers or synth.
         skeleton: name or YAML file of the keypoints; what the model or the annotations say if left out.
         every: take only pictures whose id is a multiple of this.
         split: part to take of a Matlab or MPII file that holds training and test pictures.
@@ -90,6 +97,13 @@ def evaluate(
     from fleetpose.cli.looks import bottom_up_settings, labelled_box_source, short_sides  # noqa: PLC0415
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
+    if metric is not None and metric in PICTURE_METRICS:
+        useless = {"--model": model, "--images": images, "--boxes": boxes, "--refine": refine}
+        is_given = {option: value is not None for option, value in useless.items()}
+        is_given |= {"--detections": detections is not None, "--breakdown": breakdown}
+        scores = score_pictures(metric, data, detections_in, label_map=label_map, others=is_given)
+        _show_pictures(scores, detections_in, json_file)
+        return EXIT_OK
     scoring = _Scoring(data, metric, every, split, breakdown)
     given = None if skeleton is None else load_skeleton(skeleton)
     if detections_in is not None:
@@ -195,6 +209,17 @@ def _show(name: str, evaluation: Evaluation) -> None:
     if evaluation.breakdown is not None:
         for table in breakdown_tables(evaluation.breakdown):
             say_table(table)
+
+
+def _show_pictures(scores: PictureScores, source: Path | None, json_file: Path | None) -> None:
+    from fleetpose.cli.output import say_table  # noqa: PLC0415
+    from fleetpose.cli.score_tables import picture_table  # noqa: PLC0415
+
+    name = "" if source is None else source.name
+    say_table(picture_table(name, scores))
+    if json_file is not None:
+        record = {"model": name, "metric": scores.metric, "images": scores.num_images}
+        _write(json_file, {**record, "scores": _numbers(scores.scores)}, what="scores", indent=2)
 
 
 def _record(name: str, evaluation: Evaluation, scoring: _Scoring) -> dict[str, Any]:

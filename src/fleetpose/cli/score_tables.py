@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fleetpose.metrics.breakdown import KINDS, SIZES, Breakdown
 from fleetpose.runtime.evaluation import Evaluation
+from fleetpose.runtime.picture_scores import PictureScores
 
 #: What the kinds of errors of `Breakdown.ap_if_mended` mean.
 MEANINGS = {
@@ -32,6 +33,17 @@ def score_table(name: str, evaluation: Evaluation) -> Table:
     for column in evaluation.scores:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_row(*(percent(score) for score in evaluation.scores.values()))
+    return table
+
+
+def picture_table(name: str, result: PictureScores) -> Table:
+    """Scores of whole pictures in percent, one row each."""
+    title = f"{name}: {result.num_images} pictures, {result.metric}"
+    table = Table(title=title, min_width=len(title))
+    table.add_column("score")
+    table.add_column("percent", justify="right")
+    for score, share in result.scores.items():
+        table.add_row(score, percent(share))
     return table
 
 

@@ -146,17 +146,27 @@ def load_segmented(picture: SegmentedPicture) -> SegmentationSample:
         DatasetError: the labels are, or are of another size or kind.
     """
     image = read_image(picture.image)
-    flag = cv2.IMREAD_COLOR_RGB if picture.label_map.is_coloured else cv2.IMREAD_UNCHANGED
-    with quiet_opencv():
-        labels = cv2.imread(str(picture.labels), flag)
-    if labels is None:
-        raise DatasetError(f"cannot read the labels {picture.labels}: the file is missing or broken")
+    labels = read_labels(picture.labels, picture.label_map)
     if labels.shape[:2] != image.shape[:2]:
         raise DatasetError(
             f"{picture.labels} has {labels.shape[0]} rows and {labels.shape[1]} columns, "
             f"but {picture.image} has {image.shape[0]} and {image.shape[1]}"
         )
-    return SegmentationSample(image, picture.label_map.decode(np.asarray(labels, np.uint8)))
+    return SegmentationSample(image, labels)
+
+
+def read_labels(path: Path, label_map: LabelMap) -> npt.NDArray[np.uint8]:
+    """Read a label picture → classes `[H, W]` uint8, `IGNORED` where none counts.
+
+    Raises:
+        DatasetError: the file is missing, broken or of another kind.
+    """
+    flag = cv2.IMREAD_COLOR_RGB if label_map.is_coloured else cv2.IMREAD_UNCHANGED
+    with quiet_opencv():
+        labels = cv2.imread(str(path), flag)
+    if labels is None:
+        raise DatasetError(f"cannot read the labels {path}: the file is missing or broken")
+    return label_map.decode(np.asarray(labels, np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
