@@ -13,8 +13,8 @@ import pytest
 from fleetpose.compress import delivery
 from fleetpose.compress.delivery import Proof, deliver
 from fleetpose.errors import CheckpointError, ConfigError, MissingExtraError, UnknownNameError
+from fleetpose.geometry import fit_box, fit_canvas, invert, transform_points
 from fleetpose.media.images import read_image, write_image
-from fleetpose.runtime.bottom_up import fit_canvas
 from fleetpose.runtime.canvas import draw_canvas
 from fleetpose.runtime.choice import is_installed
 from fleetpose.runtime.predictor import load
@@ -104,19 +104,22 @@ def test_the_folder_is_loaded_like_any_model(artefact, pictures, dots_predictor,
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01)
 
 
+@pytest.mark.parametrize("kind", ["bottom-up", "top-down"])
 def test_the_decoder_in_the_folder_finds_the_same_keypoints_without_the_package(
-    artefact, pictures, tmp_path, dots_predictor, fake_description
+    artefact, pictures, tmp_path, crop_dots_model, kind
 ):
-    folder, _ = artefact
-    image = read_image(pictures[0])
+    folder, image = artefact[0], read_image(pictures[0])
     affine, size = fit_canvas(image.shape[:2], short_side=256, multiple=32)
-    maps = OnnxSession(folder / "model.onnx").run(draw_canvas(image, affine, size, fake_description.input))
-    np.savez(tmp_path / "maps.npz", **maps)
+    if kind == "top-down":
+        folder, size = tmp_path / "crop", (256, 192)
+        deliver(crop_dots_model, folder, targets=["onnx"], proof=Proof(pictures))
+        affine = fit_box(np.array([-0.5, -0.5, 255.5, 255.5]), size, padding=1.25)
+    about = OnnxSession(folder / "model.onnx").description
+    np.save(tmp_path / "image.npy", draw_canvas(image, affine, size, about.input))
 
     result = subprocess.run(
-        # -I leaves out the current folder and PYTHONPATH; -S the installed packages, NumPy's aside.
-        [sys.executable, "-c", _WITHOUT_PACKAGE, folder / "decode.py", folder / "description.json"],
-        cwd=tmp_path,
+        # -I leaves out the current folder and whatever the environment names.
+        [sys.executable, "-I", "-c", _WITHOUT_PACKAGE, folder, tmp_path / "image.npy"],
         capture_output=True,
         text=True,
         check=False,
@@ -124,15 +127,28 @@ def test_the_decoder_in_the_folder_finds_the_same_keypoints_without_the_package(
 
     assert result.stderr == ""
     (person,) = json.loads(result.stdout)
-    # The picture is as large as the canvas, so that its pixels are the canvas's.
-    np.testing.assert_allclose(person["keypoints"], dots_predictor(image).keypoints[0], atol=1e-2)
+    points = transform_points(np.array(person["keypoints"]), invert(affine))
+    np.testing.assert_allclose(points, load(folder, runtime="onnx")(image).keypoints[0], atol=1e-2)
 
 
 _WITHOUT_PACKAGE = """
-import runpy, sys
-sys.modules["fleetpose"] = None
-sys.argv = [sys.argv[1], sys.argv[2], "maps.npz"]
-runpy.run_path(sys.argv[0], run_name="__main__")
+import json, runpy, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"fleetpose", "cv2", "scipy", "torch"}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocker())
+import numpy, onnxruntime
+
+folder, image = sys.argv[1:]
+session = onnxruntime.InferenceSession(folder + "/model.onnx")
+found = session.run(None, {"image": numpy.load(image)})
+maps = {one.name: values[0] for one, values in zip(session.get_outputs(), found)}
+with open(folder + "/description.json", encoding="utf-8") as file:
+    keypoints, scores = runpy.run_path(folder + "/decode.py")["decode"](maps, json.load(file))
+print(json.dumps([{"keypoints": k, "score": s} for k, s in zip(keypoints.tolist(), scores.tolist())]))
 """
 
 

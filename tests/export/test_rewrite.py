@@ -194,7 +194,7 @@ def test_a_deconv_that_learned_is_no_resizing():
     ("name", "counts"),
     [
         ("litepose-xs", {"merge_deconvs": 3, "fold_normalisations": 3}),
-        ("efficientpose-rt", {"fold_scales": 28}),
+        ("efficientpose-rt", {"fold_scales": 18}),
     ],
 )
 def test_networks_lose_what_they_need_not_compute(name, counts):

@@ -9,13 +9,14 @@ parity.json             how far each format strays from the network that it came
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fleetpose.codecs.associative_embedding import CODEC_TYPE
+from fleetpose.codecs import associative_embedding, candidates, efficientpose, part_affinity, top_down
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.errors import ConfigError
 
@@ -25,7 +26,29 @@ DECODER_FILE = "decode.py"
 PARITY_FILE = "parity.json"
 
 #: Decoders that need NumPy only, by the codec whose maps they read.
-DECODERS = {CODEC_TYPE: Path(__file__).with_name("numpy_decoder.py")}
+DECODERS = {
+    kind: Path(__file__).with_name("decoders") / f"{kind}.py"
+    for kind in (associative_embedding.CODEC_TYPE, top_down.CODEC_TYPE, efficientpose.CODEC_TYPE)
+}
+#: What reads a codec's settings and gives all of them.
+_SETTINGS: Mapping[str, Callable[[ModelDescription], dict[str, Any]]] = {
+    associative_embedding.CODEC_TYPE: lambda about: (
+        associative_embedding.AssociativeEmbeddingCodec.from_description(about).settings()
+    ),
+    candidates.CODEC_TYPE: lambda about: candidates.CandidateCodec.from_description(about).settings(),
+    efficientpose.CODEC_TYPE: lambda about: efficientpose.EfficientPoseCodec.from_description(
+        about
+    ).settings(),
+    part_affinity.CODEC_TYPE: lambda about: part_affinity.PartAffinityCodec.from_description(
+        about
+    ).settings(),
+    top_down.CODEC_TYPE: lambda about: top_down.TopDownCodec.from_description(about).settings(),
+}
+
+
+def completed(description: ModelDescription) -> ModelDescription:
+    """Add the settings that a description leaves at their defaults, for decoders that know none."""
+    return replace(description, codec=_SETTINGS[description.codec["type"]](description))
 
 
 @contextmanager
@@ -60,7 +83,7 @@ def write_companions(
     A codec without a NumPy decoder gets none.
     """
     texts = {
-        DESCRIPTION_FILE: description.to_json(indent=1) + "\n",
+        DESCRIPTION_FILE: completed(description).to_json(indent=1) + "\n",
         PARITY_FILE: json.dumps(parity, indent=1) + "\n",
     }
     decoder = DECODERS.get(description.codec["type"])

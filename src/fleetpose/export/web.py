@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetpose.codecs import associative_embedding, candidates, top_down
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
 from fleetpose.errors import CheckpointError, require
+from fleetpose.export.artefact import DESCRIPTION_FILE, completed
 from fleetpose.export.decode_tail import append_tail
 from fleetpose.export.rewrite import halve_weights
 
@@ -27,10 +27,7 @@ RUNTIME_FOLDER = Path("node_modules/onnxruntime-web/dist")
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 PAGE_FILES = ("index.html", "fleetpose.mjs")
 #: Codecs that the script decodes; maps to group become candidates in the model itself.
-_CODECS = {
-    top_down.CODEC_TYPE: top_down.TopDownCodec.from_description,
-    candidates.CODEC_TYPE: candidates.CandidateCodec.from_description,
-}
+_CODECS = (top_down.CODEC_TYPE, candidates.CODEC_TYPE)
 _PAGE = Path(__file__).with_name("web_page")
 
 
@@ -53,14 +50,13 @@ def write_web(
             f"{description.name} decodes by {description.codec['type']}, which the page does not; it runs "
             "top-down models and those that group by associative embedding"
         )
-    # A model file may leave out what is as usual, but the script knows no defaults.
-    description = replace(description, codec=_CODECS[description.codec["type"]](description).settings())
+    description = completed(description)
     onnx.helper.set_model_props(written, {METADATA_KEY: description.to_json()})
     if has_half_weights:
         halve_weights(written)
     path.write_bytes(written.SerializeToString())
     folder = path.parent
-    (folder / "description.json").write_text(description.to_json(indent=1) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION_FILE).write_text(description.to_json(indent=1) + "\n", encoding="utf-8")
     for name in PAGE_FILES:
         shutil.copyfile(_PAGE / name, folder / name)
     is_complete = _copy_runtime(folder)

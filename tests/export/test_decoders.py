@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
-from fleetpose.codecs.fields import associative_embedding_fields
+from fleetpose.codecs.efficientpose import EfficientPoseCodec
+from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
 from fleetpose.codecs.grouping import GroupingSettings
-from fleetpose.export import numpy_decoder
-from fleetpose.export.artefact import DECODERS
+from fleetpose.codecs.top_down import TopDownCodec
+from fleetpose.export.artefact import DECODERS, completed
+from fleetpose.export.decoders import associative_embedding, efficientpose, top_down
+from fleetpose.skeletons import MPII
 
 SIZE = (160, 192)
 
@@ -54,7 +57,7 @@ def _maps(seed, people, *, missing=0.2, noise=0.02, tag_noise=0.2):
 def test_the_same_people_come_out(seed, people):
     maps, codec = _maps(seed, people), _codec()
 
-    keypoints, scores = numpy_decoder.decode(maps, _about(codec))
+    keypoints, scores = associative_embedding.decode(maps, _about(codec))
 
     expected, expected_scores = codec.decode(maps)
     assert (len(expected) > 0) == (people > 0)
@@ -78,7 +81,7 @@ def test_the_same_people_come_out(seed, people):
 def test_the_settings_of_the_description_count(grouping):
     maps, codec = _maps(1, 5), _codec(**grouping)
 
-    keypoints, _ = numpy_decoder.decode(maps, _about(codec))
+    keypoints, _ = associative_embedding.decode(maps, _about(codec))
 
     expected, _ = codec.decode(maps)
     assert (
@@ -93,9 +96,76 @@ def test_of_equal_cells_the_middle_counts():
     maps["heatmaps_s2"][:, 20:23, 30:33] = 0.5
     codec = _codec()
 
-    keypoints, _ = numpy_decoder.decode(maps, _about(codec))
+    keypoints, _ = associative_embedding.decode(maps, _about(codec))
 
     np.testing.assert_allclose(keypoints, codec.decode(maps)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"decoding": "dark", "kernel_cells": side} for side in (1, 3, 5, 7, 9, 11)),
+        {"decoding": "quarter", "is_corner_aligned": True},
+        {"decoding": "parabola"},
+    ],
+)
+def test_a_crop_gives_the_same_keypoints(settings, seed):
+    codec = TopDownCodec(fields=(Field(FieldKind.HEATMAPS, 17, stride=4),), input_size=(128, 96), **settings)
+    rng = np.random.default_rng(seed)
+    places = np.column_stack([rng.uniform(-3, 99, 17), rng.uniform(-3, 131, 17), np.full(17, 2)])
+    maps = codec.encode(places)["heatmaps_s4"] + rng.normal(0, 0.03, (17, 32, 24)).astype(np.float32)
+    maps[3], maps[4] = -1.0, 0.3
+
+    keypoints, _ = top_down.decode({"heatmaps_s4": maps}, _about(codec))
+
+    np.testing.assert_allclose(keypoints[0], codec.decode({"heatmaps_s4": maps}), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"is_blurred": False}, {"detection_threshold": 0.45}, {"keypoints": MPII.keypoints}]
+)
+def test_efficientpose_gives_the_same_person(settings):
+    fields = (Field(FieldKind.HEATMAPS, 16, stride=8, label="pass3"),)
+    codec = EfficientPoseCodec(fields=fields, skeleton=MPII, **settings)
+    rng = np.random.default_rng(0)
+    maps = {fields[0].name: 0.1 * rng.random((16, 12, 9)).astype(np.float32)}
+    k, y, x = np.arange(16), rng.integers(0, 12, 16), rng.integers(0, 9, 16)
+    maps[fields[0].name][k, y, x] = rng.uniform(0.5, 1, 16)
+    about = {**_about(codec), "skeleton": MPII.to_dict()}
+
+    keypoints, scores = efficientpose.decode(maps, about)
+
+    expected, expected_scores = codec.decode(maps)
+    assert len(expected) == 1
+    np.testing.assert_allclose(keypoints, expected, atol=1e-3)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+def test_efficientpose_finds_nobody_where_nothing_is():
+    fields = (Field(FieldKind.HEATMAPS, 16, stride=8),)
+    codec = EfficientPoseCodec(fields=fields, skeleton=MPII)
+    about = {**_about(codec), "skeleton": MPII.to_dict()}
+
+    keypoints, scores = efficientpose.decode({"heatmaps_s8": np.zeros((16, 4, 4), np.float32)}, about)
+
+    assert (len(keypoints), len(scores)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("associative_embedding", 140), ("top_down", 75), ("efficientpose", 50)]
+)
+def test_a_decoder_is_short_enough_to_be_ported(kind, most):
+    lines = DECODERS[kind].read_text(encoding="utf-8").splitlines()
+
+    assert len([line for line in lines if line.strip()]) <= most
+
+
+def test_settings_that_a_model_leaves_out_are_written_down(fake_description):
+    about = completed(fake_description)
+
+    assert about.codec["grouping"]["tag_threshold"] == 1.0
+    assert about.skeleton == fake_description.skeleton
 
 
 def test_it_runs_as_a_program_without_the_package(tmp_path):
