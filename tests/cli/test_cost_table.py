@@ -25,7 +25,7 @@ def test_the_table_sets_our_count_beside_the_papers(fleetpose_here):
         *("litepose-xs", "256 x 256", "14", "1,675,552", "0.883 G"),
         *("1.676 M, 1.202 G", "1.7 M, 1.2 G", "ptflops"),
     ]
-    assert "3,411,592" in out or "3,412,336" in out
+    assert "3,361,592" in out or "3,362,168" in out
 
 
 @pytest.mark.usefixtures("few_networks")

@@ -69,10 +69,10 @@ class Field:
         )
 
 
-def associative_embedding_fields(num_keypoints: int) -> tuple[Field, ...]:
-    """Fields of the bottom-up family: heatmaps and tags at 1/4, finer heatmaps at 1/2."""
-    return (
+def associative_embedding_fields(num_keypoints: int, *, has_half: bool = True) -> tuple[Field, ...]:
+    """Fields of the bottom-up family: heatmaps and tags at 1/4 and, usually, finer heatmaps at 1/2."""
+    quarter = (
         Field(FieldKind.HEATMAPS, num_keypoints, stride=4),
         Field(FieldKind.TAGS, num_keypoints, stride=4),
-        Field(FieldKind.HEATMAPS, num_keypoints, stride=2),
     )
+    return (*quarter, Field(FieldKind.HEATMAPS, num_keypoints, stride=2)) if has_half else quarter

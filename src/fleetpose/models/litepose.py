@@ -18,9 +18,10 @@ and normalisation and ReLU too, hence 1.2, 5.0, 7.8 and 13.7 G); AP on CrowdPose
 | litepose-m  | 448   | 3,533,808  | 3,534,336  | 5.264 G |      |
 | litepose-l  | 512   | 5,738,120  | 5,738,672  | 9.962 G |      |
 
-`litepose-plain` (256, 3,411,592 and 3,412,336 parameters, 1.444 G) is ours: the same single branch and fused
+`litepose-plain` (256, 3,361,592 and 3,362,168 parameters, 1.231 G) is ours: the same single branch and fused
 doublings with full 3 x 3 convolutions in residual blocks instead of inverted bottlenecks, and wider maps
-before the predictions. Nothing in it is depthwise, which makes it quick to train on a CPU. Its tags begin as
+before the predictions. Nothing in it is depthwise, which makes it quick to train on a CPU. It stops at 1/4: a
+second model looks at its people more closely than maps at 1/2 would. Its tags begin as
 a ramp over the picture: people in different places differ from the first step, and the network has only to
 learn the way from each keypoint to the middle of its person. Tags that begin alike take long to part.
 """
@@ -73,7 +74,7 @@ class LitePoseConfig:
     input_size: tuple[int, int]  # (H, W), in pixels
     stem: int  # channels at 1/2
     stages: tuple[Stage, Stage, Stage, Stage]  # at 1/4, 1/8, 1/16 and 1/16
-    deconv: tuple[int, int, int]  # channels of each doubling, at 1/8, 1/4 and 1/2
+    deconv: tuple[int, ...]  # channels of each doubling, at 1/8, 1/4 and 1/2; ours: two, no maps at 1/2
     is_plain: bool = False  # ours: full 3 x 3 convolutions in residual blocks, nothing depthwise
     sharpness: float = 0.0  # ours: if above 0, heatmaps are sigmoids of this slope
     tag_ramp: float = 0.0  # ours: growth of a cell's tag per pixel to the right; half of it downwards
@@ -156,13 +157,12 @@ class _FusedPredictor(nn.Module):
 
 
 class LitePose(PoseNetwork):
-    """Trunk to 1/16, three fused doublings, maps at 1/4 (heatmaps and tags) and 1/2 (heatmaps)."""
+    """Trunk to 1/16, fused doublings, maps at 1/4 (heatmaps and tags) and, in the paper, 1/2 (heatmaps)."""
 
     size_multiple: ClassVar[int] = 16
 
     def __init__(self, *, config: LitePoseConfig, num_keypoints: int = 17) -> None:
         super().__init__()
-        self.fields = associative_embedding_fields(num_keypoints)
         self.input_size = config.input_size
         self.num_keypoints = num_keypoints
         self.sharpness, self.tag_ramp = config.sharpness, config.tag_ramp
@@ -173,45 +173,47 @@ class LitePose(PoseNetwork):
             for width, stage in zip(widths, config.stages, strict=False)
         )
         at_half, at_quarter, at_eighth, at_sixteenth, deepest = widths
-        first, second, third = config.deconv
         self.upsamples = nn.ModuleList(
-            [
-                _FusedUpsample(deepest, at_sixteenth, first),
-                _FusedUpsample(first, at_eighth, second),
-                _FusedUpsample(second, at_quarter, third),
-            ]
+            _FusedUpsample(refined, raw, out)
+            for refined, raw, out in zip(
+                (deepest, *config.deconv), (at_sixteenth, at_eighth, at_quarter), config.deconv, strict=False
+            )
         )
         self.predict_quarter = _FusedPredictor(
-            second, at_quarter, 2 * num_keypoints, is_plain=config.is_plain
+            config.deconv[1], at_quarter, 2 * num_keypoints, is_plain=config.is_plain
         )
-        self.predict_half = _FusedPredictor(third, at_half, num_keypoints, is_plain=config.is_plain)
+        self.predict_half = None
+        if len(config.deconv) == 3:
+            self.predict_half = _FusedPredictor(
+                config.deconv[2], at_half, num_keypoints, is_plain=config.is_plain
+            )
+        self.fields = associative_embedding_fields(num_keypoints, has_half=self.predict_half is not None)
         self.init_weights()
 
     def init_weights(self) -> None:
         """Draw new weights, for training from scratch."""
         init_weights(self)
         for head in (self.predict_quarter, self.predict_half):
-            init_predictors(head.refined.pointwise, head.raw.pointwise)
+            if head is not None:
+                init_predictors(head.refined.pointwise, head.raw.pointwise)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images `[B, 3, H, W]` → heatmaps and tags `[B, K, H/4, W/4]`, heatmaps `[B, K, H/2, W/2]`."""
         raw = [self.stem(images)]  # at 1/2, then 1/4, 1/8, 1/16, 1/16
         for stage in self.stages:
             raw.append(stage(raw[-1]))
-        to_eighth, to_quarter, to_half = self.upsamples
-        quarter = to_quarter(to_eighth(raw[4], raw[3]), raw[2])
-        half = to_half(quarter, raw[1])
+        quarter = self.upsamples[1](self.upsamples[0](raw[4], raw[3]), raw[2])
         maps = self.predict_quarter(quarter, raw[1])
         heatmaps, tags = maps[:, : self.num_keypoints], maps[:, self.num_keypoints :]
         if self.tag_ramp:
             tags = tags.float() + self.tag_ramp * _positions(tags, stride=4)
-        fine_heatmaps = self.predict_half(half, raw[0])
-        if self.sharpness:
-            heatmaps, fine_heatmaps = self._as_chances(heatmaps), self._as_chances(fine_heatmaps)
-        return self.named(heatmaps, tags, fine_heatmaps)
+        if self.predict_half is None:
+            return self.named(self._as_chances(heatmaps), tags)
+        fine_heatmaps = self.predict_half(self.upsamples[2](quarter, raw[1]), raw[0])
+        return self.named(self._as_chances(heatmaps), tags, self._as_chances(fine_heatmaps))
 
     def _as_chances(self, maps: Tensor) -> Tensor:
-        return sigmoid_heatmaps(maps, sharpness=self.sharpness)
+        return sigmoid_heatmaps(maps, sharpness=self.sharpness) if self.sharpness else maps
 
 
 def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
@@ -282,7 +284,7 @@ VARIANTS = {
             Stage(128, blocks=3, stride=2),
             Stage(192, blocks=2, stride=1),
         ),
-        deconv=(96, 64, 32),
+        deconv=(96, 64),
         is_plain=True,
         sharpness=10.0,
         tag_ramp=1 / 16,

@@ -7,8 +7,8 @@ Heatmaps are sigmoids, so that they read as chances.
 
 | variant          | input     | params, 17 | MACs    |
 |------------------|-----------|------------|---------|
-| slimdeconv-plain | 128 x 96  | 3,001,217  | 0.130 G |
-| the same         | 256 x 192 |            | 0.518 G |
+| slimdeconv-plain | 192 x 128 | 4,846,721  | 0.372 G |
+| the same         | 256 x 192 |            | 0.745 G |
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ def _stage(in_channels: int, stage: Stage) -> nn.Sequential:
 
 VARIANTS = {
     "slimdeconv-plain": SlimDeconvPlainConfig(
-        (128, 96),
+        (192, 128),
         stem=16,
-        stages=(Stage(32, blocks=1), Stage(64, blocks=2), Stage(128, blocks=3), Stage(256, blocks=1)),
+        stages=(Stage(32, blocks=1), Stage(64, blocks=3), Stage(128, blocks=5), Stage(256, blocks=2)),
         deconv=(64, 64, 32),
     ),
 }

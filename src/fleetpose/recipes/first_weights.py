@@ -44,7 +44,7 @@ def recipe(data: Path) -> TrainConfig:
             ),
         ),
         optimiser=OptimiserSettings(lr=1.5e-3),
-        loss=LossSettings(tags=1.0, location=1.0, presence=1.0, sigma_cells=(1.5, 2.0)),
+        loss=LossSettings(tags=1.0, location=1.0, presence=1.0, sigma_cells=(1.5,)),
         threads=1,
         precision="bf16-mixed",
         validation=starter_validation(data),
