@@ -1,5 +1,6 @@
 """What a network declares to return decides how it is trained."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.data.crops import CropSettings
+from fleetpose.data.paste import PasteSettings
 from fleetpose.errors import ConfigError
 from fleetpose.models import build
 from fleetpose.train.checkpoint import load_checkpoint
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase
 from fleetpose.train.tasks import task_of
+from fleetpose.train.tasks.numbered import scene_makers
 
 
 @pytest.fixture
@@ -36,6 +39,29 @@ def test_heatmaps_with_tags_are_trained_bottom_up_and_heatmaps_alone_top_down(co
     ]
 
     assert kinds == ["associative_embedding", "top_down", "top_down"]
+
+
+def test_people_are_pasted_in_the_phases_that_say_so(config, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("fleetpose.data.paste.MIN_EXTENT", 10)
+    (source,) = config.sources
+    labels = json.loads(source.annotations.read_text())
+    for annotation in labels["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    outlined = tmp_path / "outlined.json"
+    outlined.write_text(json.dumps(labels))
+    pasting = replace(tiny.CALM, paste=PasteSettings(chance=1, most=1, hidden=1))
+    phases = [Phase(size=(64, 64), batch=1, steps=1, scenes=scenes) for scenes in (tiny.CALM, pasting)]
+    settings = replace(config, sources=(replace(source, annotations=outlined),), phases=tuple(phases))
+
+    makers = scene_makers(settings)
+
+    people = [
+        {len(maker.make(np.random.default_rng(seed), (64, 64)).keypoints) for seed in range(8)}
+        for maker in makers
+    ]
+    assert people[0] == {2}
+    assert max(people[1]) == 3
 
 
 def test_a_network_without_losses_is_refused_with_what_it_returns(config):
