@@ -22,17 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.geometry import (
-    IMAGE_MEAN,
-    IMAGE_STD,
     Image,
     box_ious,
     boxes_from_coco,
-    cells_to_pixels,
     invert,
     similarity,
     transform_points,
@@ -41,6 +37,7 @@ from fleetpose.geometry import (
 from fleetpose.media.images import read_image
 from fleetpose.metrics.pck import LIMB_KEYPOINTS
 from fleetpose.runtime.evaluation import evaluate_detections
+from fleetpose.runtime.peers import PEERS
 from fleetpose.runtime.predictor import load
 from fleetpose.skeletons import COCO
 
@@ -52,21 +49,6 @@ MARGIN = 1.25
 OUR_SIDE = 384
 MOVENET = "movenet_singlepose_lightning_int8_4"
 EFFICIENTPOSES = ("EfficientPoseRT", "EfficientPoseI", "EfficientPoseII")
-#: EfficientPose's keypoints by COCO's names; those of head and trunk have none.
-EFFICIENTPOSE_ORDER = {
-    "right_shoulder": 2,
-    "right_elbow": 3,
-    "right_wrist": 4,
-    "left_shoulder": 6,
-    "left_elbow": 7,
-    "left_wrist": 8,
-    "right_hip": 10,
-    "right_knee": 11,
-    "right_ankle": 12,
-    "left_hip": 13,
-    "left_knee": 14,
-    "left_ankle": 15,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,40 +104,19 @@ def _peers(folder: Path) -> Iterator[Candidate]:
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         interpreter.allocate_tensors()
         side = int(interpreter.get_input_details()[0]["shape"][1])
-        make = _movenet if name == MOVENET else _efficientpose
-        yield Candidate(name, side, make(interpreter, side), has_face=name == MOVENET)
+        kind = "movenet" if name == MOVENET else "efficientpose"
+        yield Candidate(name, side, _of_square(interpreter, kind, side), has_face=name == MOVENET)
 
 
-def _movenet(interpreter: Any, side: int) -> Callable[[Image], Array]:  # noqa: ANN401 - optional package
-    entry, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-
-    def find(image: Image) -> Array:
-        interpreter.set_tensor(entry["index"], image[None].astype(entry["dtype"]))
-        interpreter.invoke()
-        y, x, score = interpreter.get_tensor(output["index"])[0, 0].T.astype(float)
-        return np.stack(
-            [cells_to_pixels(x * side - 0.5, 1), cells_to_pixels(y * side - 0.5, 1), score], axis=1
-        )
-
-    return find
-
-
-def _efficientpose(interpreter: Any, side: int) -> Callable[[Image], Array]:  # noqa: ANN401 - same
+def _of_square(interpreter: Any, kind: str, side: int) -> Callable[[Image], Array]:  # noqa: ANN401
     entry = interpreter.get_input_details()[0]
-    maps = max(interpreter.get_output_details(), key=lambda item: int(np.prod(item["shape"])))
+    outputs = [one["index"] for one in interpreter.get_output_details()]
+    prepare, read = PEERS[kind]
 
     def find(image: Image) -> Array:
-        tensor = (image.astype(np.float32) - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
-        interpreter.set_tensor(entry["index"], tensor[None])
+        interpreter.set_tensor(entry["index"], prepare(image).astype(entry["dtype"]))
         interpreter.invoke()
-        heatmaps = interpreter.get_tensor(maps["index"])[0]  # [h, w, K]
-        keypoints = np.zeros((len(COCO), 3))
-        for name, channel in EFFICIENTPOSE_ORDER.items():
-            smooth = cv2.GaussianBlur(heatmaps[..., channel], (0, 0), 1.0)
-            y, x = np.unravel_index(int(smooth.argmax()), smooth.shape)
-            xy = cells_to_pixels(np.array([x, y], float), side / smooth.shape[0])
-            keypoints[COCO.index(name)] = *xy, max(float(smooth[y, x]), 1e-6)
-        return keypoints
+        return read([interpreter.get_tensor(index) for index in outputs], side)
 
     return find
 

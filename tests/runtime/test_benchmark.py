@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,17 +10,21 @@ from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.media.sources import Source, SourceKind
 from fleetpose.runtime.benchmark import (
     STEPS,
+    Candidate,
+    Judgement,
     Row,
     accuracy_of,
     benchmark,
     candidates_for,
     fitting,
     pareto,
+    peer_candidates,
     to_csv,
     to_markdown,
 )
-from fleetpose.runtime.choice import is_installed
+from fleetpose.runtime.choice import Engine, is_installed
 from fleetpose.runtime.pareto import draw_pareto
+from fleetpose.skeletons import COCO
 
 needs_openvino = pytest.mark.skipif(
     not is_installed("openvino"), reason="the extra fleetpose[openvino] is not installed"
@@ -89,6 +94,81 @@ def test_a_video_is_started_over_and_all_runtimes_take_part(dots_model, tmp_path
     assert [row.runtime for row in rows] == ["onnx", "openvino"]
     assert {row.frames for row in rows} == {3}
     assert all(row.steps_ms["encode"] > 0 for row in rows)
+
+
+def test_share_of_the_peak_and_efficiency_follow_from_what_was_measured():
+    row = replace(_row("a", 4.0, 20.0), peak_gflops=200.0, watts=10.0)
+
+    assert row.peak_share == 50.0 / 200.0
+    assert row.efficiency == 20.0 * 100.0 / 10.0
+    assert _row("b", 4.0, 20.0).efficiency is None
+    assert replace(row, accuracy=None).efficiency is None
+    table = next(csv.DictReader(io.StringIO(to_csv([row]))))
+    assert (table["of peak"], table["AP x FPS / W"], table["J"]) == ("25 %", "200.0", "not readable")
+
+
+def test_accuracy_is_measured_where_labels_are_given(
+    dots_model, picture, tmp_path, photo_of_dots, stick_person
+):
+    points = np.concatenate([stick_person, np.full((17, 1), 2.0)], axis=1)
+    x, y = stick_person.min(axis=0).tolist()
+    w, h = np.ptp(stick_person, axis=0).tolist()
+    person = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "num_keypoints": 17,
+        "keypoints": points.ravel().tolist(),
+        "bbox": [x, y, w, h],
+        "area": w * h,
+    }
+    labels = tmp_path / "labels.json"
+    labels.write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": photo_of_dots.name, "width": 256, "height": 256}],
+                "annotations": [person],
+                "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}],
+            }
+        )
+    )
+    (row,) = benchmark(
+        candidates_for([str(dots_model)], runtimes="onnx"),
+        picture,
+        frames=1,
+        threads=1,
+        judgement=Judgement(labels=labels, images=tmp_path, watts=5.0),
+    )
+
+    assert row.accuracy == pytest.approx(100, abs=1)  # and not the card's 12.34
+    assert row.efficiency == pytest.approx(row.accuracy * row.frames_per_second / 5)
+
+
+def test_a_network_that_is_no_file_runs_beside_model_files(dots_model, picture):
+    from fleetpose.runtime.session import OnnxSession
+
+    given = Candidate(str(dots_model), Engine("torch"), network=lambda: OnnxSession(dots_model, threads=1))
+
+    rows = benchmark(
+        [*candidates_for([str(dots_model)], runtimes="onnx"), given], picture, frames=1, threads=1
+    )
+
+    assert [row.label for row in rows] == ["dots onnx", "dots torch"]
+    assert [row.people for row in rows] == [1, 1]
+
+
+def test_a_published_network_runs_in_the_same_turns(shared, dots_model, picture):
+    pytest.importorskip("ai_edge_litert")
+    path = shared / "peers" / "movenet_singlepose_lightning_int8_4.tflite"
+    candidates = candidates_for([str(dots_model)], runtimes="onnx") + peer_candidates([f"movenet={path}"])
+
+    ours, peer = benchmark(candidates, picture, frames=2, threads=1)
+
+    assert ours.frames == peer.frames == 2
+    assert peer.steps_ms["network"] > 0
+    assert peer.gflops is None  # it has no card
+    assert peer.megabytes == pytest.approx(path.stat().st_size / 1e6)
 
 
 def test_what_cannot_be_measured_is_refused(dots_model, picture):

@@ -11,23 +11,30 @@ import io
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs.description import ModelDescription
-from fleetpose.errors import ConfigError
+from fleetpose.data.annotations import load_coco_json
+from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.media.images import read_image
 from fleetpose.media.sources import Source, SourceKind
 from fleetpose.media.video import Frame, open_video
+from fleetpose.results import PoseResult
 from fleetpose.runtime.canvas import Network
+from fleetpose.runtime.cascade import coco_boxes, is_top_down
+from fleetpose.runtime.ceiling import has_int8_layers, peak_gflops
 from fleetpose.runtime.choice import AUTO, Engine, engines_for, model_files, start
+from fleetpose.runtime.energy import NOT_READABLE, EnergyMeter
+from fleetpose.runtime.evaluation import evaluate
+from fleetpose.runtime.peers import PEERS, Peer
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.recording import Recorder
 
@@ -48,12 +55,31 @@ class Candidate:
     model: str  # as the user named it
     engine: Engine
     short_side: int | None = None  # None for what the model was trained for
+    network: Callable[[], Network] | None = None  # for what is no file, such as a network in PyTorch
+    peer: str | None = None  # kind of a published network, whose file `model` is
 
     @property
     def label(self) -> str:
         """Name in tables."""
         size = "" if self.short_side is None else f"@{self.short_side}"
         return f"{Path(self.model).stem}{size} {self.engine.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What else is found out about candidates, apart from their speed.
+
+    Attributes:
+        labels: COCO annotations of the pictures on which accuracy is measured; None for what cards say.
+        images: folder of these pictures.
+        every: only those whose id is a multiple of this.
+        watts: of the machine at work, if known; else energy counters tell, where they are readable.
+    """
+
+    labels: Path | None = None
+    images: Path | None = None
+    every: int = 1
+    watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +98,31 @@ class Row:
     gflops: float | None  # achieved by the network, in 10^9 operations per second, two per multiply-add
     megabytes: float  # of the model's files
     memory_mb: float  # by which the process grew on loading and warming up
-    accuracy: float | None  # as `accuracy_of` has it
+    accuracy: float | None  # in percent; measured, or as `accuracy_of` has it
     people: float  # found per picture
+    peak_gflops: float | None = None  # of the machine in the same runtime and arithmetic
+    joules: float | None = None  # per picture, all steps; None where no counter is readable
+    watts: float | None = None  # given, or what the counters say
+
+    @property
+    def peak_share(self) -> float | None:
+        """Share of the machine's peak that the network achieves."""
+        return None if self.gflops is None or not self.peak_gflops else self.gflops / self.peak_gflops
+
+    @property
+    def efficiency(self) -> float | None:
+        """The papers' accuracy x efficiency: AP x pictures per second / W."""
+        if self.accuracy is None or not self.watts:
+            return None
+        return self.accuracy * self.frames_per_second / self.watts
+
+
+class _Finder(Protocol):
+    """Finds people in frames, step by step, and in files."""
+
+    def follow(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, PoseResult]]: ...
+
+    def find_as_stored(self, path: Path) -> PoseResult: ...
 
 
 @dataclass(slots=True)
@@ -81,12 +130,26 @@ class _Run:
     """A candidate at work."""
 
     candidate: Candidate
-    network: _Watched
-    predictor: Predictor
+    network: _Watched | None  # None for a peer
+    finder: _Finder
+    files: list[Path]
     recorder: Recorder
     memory_mb: float
+    meter: EnergyMeter
     steps_ms: list[dict[str, float]] = field(default_factory=list)
     people: int = 0
+    joules: float = 0.0
+
+    @property
+    def description(self) -> ModelDescription | None:
+        return None if self.network is None else self.network.description
+
+    def forget(self) -> None:
+        """Let times count from here."""
+        if self.network is not None:
+            self.network.pixels, self.network.busy_s = 0, 0.0
+        self.people, self.joules = 0, 0.0
+        self.steps_ms.clear()
 
 
 class _Watched:
@@ -133,12 +196,31 @@ def candidates_for(
     return found
 
 
+def peer_candidates(peers: Sequence[str]) -> list[Candidate]:
+    """Published networks, each given as KIND=FILE.
+
+    Raises:
+        ConfigError: one is given otherwise.
+        UnknownNameError: no such kind.
+    """
+    found = []
+    for text in peers:
+        kind, _, path = text.partition("=")
+        if not path:
+            raise ConfigError(f"a peer is given as KIND=FILE, such as movenet=lightning.tflite, got {text!r}")
+        if kind not in PEERS:
+            raise UnknownNameError("peer", kind, PEERS)
+        found.append(Candidate(path, Engine("litert"), peer=kind))
+    return found
+
+
 def benchmark(
     candidates: Sequence[Candidate],
     source: Source,
     *,
     frames: int = 50,
     threads: int | None = None,
+    judgement: Judgement | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Run all candidates over the frames of a source, in turns.
@@ -148,6 +230,7 @@ def benchmark(
         source: a picture, shown again and again, or a video, started over when it ends.
         frames: how many count, for each candidate.
         threads: processor threads of the networks.
+        judgement: what else to find out.
         progress: told how many frames are done, and of how many, after each.
 
     Raises:
@@ -164,12 +247,13 @@ def benchmark(
         for number, (frame, decode_ms) in enumerate(_decoded(source, WARM_UP + frames)):
             for run in runs:
                 if number == WARM_UP:
-                    run.network.pixels, run.network.busy_s, run.people = 0, 0.0, 0
-                    run.steps_ms.clear()
+                    run.forget()
                 _take(run, source, frame, decode_ms)
             if progress is not None:
                 progress(number + 1, WARM_UP + frames)
-    return [_row(run) for run in runs]
+    peaks = _peaks(runs, threads)
+    wanted = judgement or Judgement()
+    return [_row(run, peaks, wanted) for run in runs]
 
 
 class _Ready:
@@ -189,18 +273,36 @@ class _Ready:
 def _ready(candidate: Candidate, source: Source, folder: Path, threads: int | None) -> _Ready:
     folder.mkdir()
     before_mb = resident_mb()
-    network = _Watched(start(candidate.engine, model_files(candidate.model), threads=threads))
+    network, finder, files = _loaded(candidate, threads)
+    kind = "image" if source.kind is SourceKind.IMAGE else "video"
+    recorder = Recorder(folder, formats=(kind,))
+    return _Ready(_Run(candidate, network, finder, files, recorder, resident_mb() - before_mb, EnergyMeter()))
+
+
+def _loaded(candidate: Candidate, threads: int | None) -> tuple[_Watched | None, _Finder, list[Path]]:
+    """Load a candidate and run it once → its network, what finds people with it, and its files."""
+    if candidate.peer is not None:
+        peer = Peer(candidate.peer, Path(candidate.model), threads=threads)
+        peer.find(np.zeros((256, 256, 3), np.uint8))
+        return None, peer, [peer.path]
+    if candidate.network is not None:
+        network, files = _Watched(candidate.network()), [Path(candidate.model)]
+    else:
+        known = model_files(candidate.model)
+        path = known[candidate.engine.runtime]
+        network = _Watched(start(candidate.engine, known, threads=threads))
+        files = [one for one in (path, path.with_suffix(".bin")) if one.is_file()]
     predictor = Predictor(network, short_side=candidate.short_side)
     side = network.description.input.short_side
     predictor(np.zeros((side, side, 3), np.uint8))
-    kind = "image" if source.kind is SourceKind.IMAGE else "video"
-    recorder = Recorder(folder, formats=(kind,))
-    return _Ready(_Run(candidate, network, predictor, recorder, resident_mb() - before_mb))
+    return network, predictor, files
 
 
 def _take(run: _Run, source: Source, frame: Frame, decode_ms: float) -> None:
-    ((_, result),) = run.predictor.follow([frame])
+    run.meter.joules()
+    ((_, result),) = run.finder.follow([frame])
     written_ms = run.recorder.add(source, frame, result, fps=25.0)
+    run.joules += run.meter.joules()
     run.steps_ms.append({**result.timings_ms, **written_ms, "decode": decode_ms})
     run.people += len(result)
 
@@ -234,33 +336,67 @@ def _frames(source: Source) -> Iterator[Frame]:
         video.close()
 
 
-def _row(run: _Run) -> Row:
+def _row(run: _Run, peaks: Mapping[str, float | None], judgement: Judgement) -> Row:
     times = np.array([[one.get(step, 0.0) for step in STEPS] for one in run.steps_ms])
     totals = times.sum(axis=1)
     finding = times[:, [STEPS.index(step) for step in FINDING]].sum(axis=1)
-    description = run.network.description
-    files = model_files(run.candidate.model)
-    path = files[run.candidate.engine.runtime]
-    sizes = [one.stat().st_size for one in (path, path.with_suffix(".bin")) if one.is_file()]
+    joules = run.joules / len(times) if run.meter.is_readable else None
+    mean_s = float(totals.mean()) / 1e3
     return Row(
         label=run.candidate.label,
-        model=description.name,
+        model=Path(run.candidate.model).stem if run.description is None else run.description.name,
         runtime=run.candidate.engine.name,
         frames=len(times),
         median_ms=float(np.median(totals)),
         p95_ms=float(np.percentile(totals, 95)),
         find_ms=float(np.median(finding)),
-        frames_per_second=1e3 / float(totals.mean()),
+        frames_per_second=1 / mean_s,
         steps_ms=dict(zip(STEPS, np.median(times, axis=0).tolist(), strict=True)),
         gflops=_gflops(run),
-        megabytes=sum(sizes) / 1e6,
+        megabytes=sum(one.stat().st_size for one in run.files) / 1e6,
         memory_mb=run.memory_mb,
-        accuracy=accuracy_of(description),
+        accuracy=_accuracy(run, judgement),
         people=run.people / len(times),
+        peak_gflops=peaks.get(_peak_key(run)),
+        joules=joules,
+        watts=joules / mean_s if judgement.watts is None and joules is not None else judgement.watts,
     )
 
 
+def _peak_key(run: _Run) -> str:
+    """What the peak is measured for: the engine, and whether the model multiplies in 8 bits."""
+    has_int8 = run.candidate.network is None and has_int8_layers(run.files[0])
+    return f"{run.candidate.engine.name}{' int8' if has_int8 else ''}"
+
+
+def _peaks(runs: Sequence[_Run], threads: int | None) -> dict[str, float | None]:
+    peaks: dict[str, float | None] = {}
+    for run in runs:
+        key, engine = _peak_key(run), run.candidate.engine
+        if run.network is not None and key not in peaks:
+            peaks[key] = peak_gflops(
+                engine.runtime, engine.precision, threads=threads, has_int8=key.endswith("int8")
+            )
+    return peaks
+
+
+def _accuracy(run: _Run, judgement: Judgement) -> float | None:
+    if judgement.labels is None:
+        return None if run.description is None else accuracy_of(run.description)
+    finder = run.finder
+    if run.network is not None and is_top_down(run.network.description):
+        boxes = coco_boxes(load_coco_json(judgement.labels), source=str(judgement.labels))
+        finder = Predictor(run.network, threshold=0.0, boxes=boxes)
+    elif run.network is not None:
+        finder = Predictor(run.network, threshold=0.0, short_side=run.candidate.short_side)
+    images = judgement.images or judgement.labels.parent / "images"
+    scores = evaluate(finder.find_as_stored, judgement.labels, images, every=judgement.every)
+    return 100 * max(0.0, scores.coco.ap)
+
+
 def _gflops(run: _Run) -> float | None:
+    if run.network is None:
+        return None
     description = run.network.description
     per_pixel = 2 * description.card.macs / description.input.short_side**2
     if not per_pixel or not run.network.busy_s:
@@ -310,9 +446,12 @@ COLUMNS: Mapping[str, Callable[[Row], Any]] = {
     "find ms": lambda row: f"{row.find_ms:.2f}",
     **{step: lambda row, step=step: f"{row.steps_ms[step]:.2f}" for step in STEPS},  # type: ignore[misc]
     "GFLOP/s": lambda row: "" if row.gflops is None else f"{row.gflops:.1f}",
+    "of peak": lambda row: "" if row.peak_share is None else f"{100 * row.peak_share:.0f} %",
     "MB": lambda row: f"{row.megabytes:.2f}",
     "memory MB": lambda row: f"{row.memory_mb:.0f}",
-    "AP": lambda row: "" if row.accuracy is None else f"{row.accuracy:g}",
+    "J": lambda row: NOT_READABLE if row.joules is None else f"{row.joules:.3f}",
+    "AP": lambda row: "" if row.accuracy is None else f"{round(row.accuracy, 2):g}",
+    "AP x FPS / W": lambda row: "" if row.efficiency is None else f"{row.efficiency:.1f}",
     "people": lambda row: f"{row.people:.1f}",
 }
 

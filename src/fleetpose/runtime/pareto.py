@@ -43,7 +43,7 @@ def draw_pareto(rows: Sequence[Row]) -> Canvas | None:
         is_right = x > (left + right) / 2
         _write(canvas, row.label, (x - 9 if is_right else x + 9, y - 7), share_before=float(is_right))
     _write(canvas, "milliseconds from a decoded picture to people", ((left + right) // 2, bottom + 38), 0.5)
-    _write(canvas, "AP by the models' cards", (left, top - 14))
+    _write(canvas, "AP, measured or by the models' cards", (left, top - 14))
     return canvas
 
 

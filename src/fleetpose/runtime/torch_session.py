@@ -15,9 +15,26 @@ Array = npt.NDArray[np.float32]
 class TorchSession:
     """A network and the description that its model file would have; counterpart of `OnnxSession`."""
 
-    def __init__(self, network: PoseNetwork, description: ModelDescription) -> None:
-        """Take a network in evaluation mode."""
+    def __init__(
+        self,
+        network: PoseNetwork,
+        description: ModelDescription,
+        *,
+        has_channels_last: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        """Take a network in evaluation mode.
+
+        Args:
+            network: in evaluation mode.
+            description: what its model file says.
+            has_channels_last: let pictures have PyTorch's faster memory layout; without, it runs as it comes.
+            threads: processor threads, from now on of all networks in PyTorch; None to leave them.
+        """
         self.description = description
+        self._format = torch.channels_last if has_channels_last else torch.contiguous_format
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._network = network
         self._device = next(network.parameters()).device
 
@@ -25,5 +42,5 @@ class TorchSession:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
         tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
         with torch.inference_mode():
-            maps = self._network(tensor.contiguous(memory_format=torch.channels_last))
+            maps = self._network(tensor.contiguous(memory_format=self._format))
         return {name: values[0].float().cpu().numpy() for name, values in maps.items()}
