@@ -52,8 +52,10 @@ def export(
         source: last.pt of a training run, or a file that `fleetpose convert` wrote; with --to also a bundled
             model's name or an .onnx file.
         target: file to write, ending in .onnx, or with --to a new folder; its name becomes the model's.
-        to: formats of the folder, some of onnx,openvino.
-        precision: fp32; fp16, which halves the weights; or int8, which needs --calibration.
+        to: formats of the folder with commas between them, some of onnx, openvino, ncnn, tensorrt (an ONNX
+            file with the command that makes its engine) and web (a page that runs in a browser).
+        precision: fp32; fp16, which halves the weights; or int8, which needs --calibration and is for onnx,
+            openvino and web.
         pictures: folder of pictures for the proof; the demo's picture if left out.
         labels: COCO annotations of these pictures; without, the people whom the source finds count as true.
         number: at most so many pictures for the proof, and for the calibration.
