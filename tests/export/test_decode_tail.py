@@ -13,7 +13,7 @@ from fleetpose.codecs.candidates import OUTPUTS, CandidateCodec
 from fleetpose.codecs.description import METADATA_KEY
 from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
 from fleetpose.codecs.grouping import GroupingSettings
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.export.decode_tail import add_decode_tail, append_tail
 from fleetpose.runtime.predictor import load
 
@@ -135,3 +135,87 @@ def test_a_window_wider_than_the_candidates_surroundings_is_refused():
 def test_a_search_beyond_the_candidates_is_refused():
     with pytest.raises(ConfigError, match="leave has_flank_search out"):
         CandidateCodec(fields=ONE_SCALE, grouping=GroupingSettings(has_flank_search=True))
+
+
+def described(fake_description, **grouping):
+    codec = AssociativeEmbeddingCodec(
+        fields=ONE_SCALE, sigma_cells=(2.0,), max_people=300, grouping=GroupingSettings(**grouping)
+    )
+    return codec, replace(fake_description, fields=ONE_SCALE, codec=codec.settings())
+
+
+def by_place(keypoints):
+    return keypoints[np.lexsort(keypoints[:, 0, :2].T)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mirrored_maps_give_mirrored_people(fake_description, seed):
+    codec, description = described(fake_description)
+    maps, run, tail = crowd(codec, 5, seed=seed), tail_of(description), CandidateCodec(fields=ONE_SCALE)
+
+    keypoints, scores = tail.decode(run(maps))
+    mirrored, mirrored_scores = tail.decode(
+        run({name: np.ascontiguousarray(one[..., ::-1]) for name, one in maps.items()})
+    )
+
+    back = np.where(mirrored[..., 2:] > 0, mirrored * (-1, 1, 1) + (320 - 1, 0, 0), 0)
+    assert len(keypoints) >= 5
+    np.testing.assert_array_equal(scores, mirrored_scores)
+    np.testing.assert_allclose(by_place(back), by_place(keypoints), atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_the_candidates_of_a_keypoint_changes_nothing(fake_description, seed):
+    codec, description = described(fake_description)
+    candidates = tail_of(description)(crowd(codec, 5, seed=seed))
+    keypoints, scores = CandidateCodec(fields=ONE_SCALE).decode(candidates)
+    order = np.random.default_rng(seed).permutation(candidates["candidate_cells"].shape[1])
+
+    shuffled = {name: one if name == "grid_size" else one[:, order] for name, one in candidates.items()}
+    again, again_scores = CandidateCodec(fields=ONE_SCALE).decode(shuffled)
+
+    np.testing.assert_allclose(np.sort(again_scores), np.sort(scores), atol=1e-6)
+    np.testing.assert_allclose(by_place(again), by_place(keypoints), atol=1e-6)
+
+
+def test_300_people_come_back(fake_description):
+    codec, description = described(fake_description, max_people=300)
+    rows, columns = np.divmod(np.arange(300), 20)
+    corners = np.stack([72 * columns, 72 * rows], axis=1)[:, None] + (30.3, 34.2)
+    places = np.repeat(corners, 17, axis=1)
+    people = np.concatenate([places, np.full((300, 17, 1), 2.0)], axis=2).astype(np.float32)
+    maps = codec.encode(people, size=(1088, 1472))
+    tags = np.zeros((17, 272, 368), np.float32)
+    for person, cells in enumerate(maps.pop("tag_cells")):
+        y, x = np.divmod(cells[0], 368)
+        tags[:, y - 2 : y + 3, x - 2 : x + 3] = 3.0 * person
+
+    keypoints, _ = CandidateCodec(fields=ONE_SCALE, grouping=codec.grouping).decode(
+        tail_of(description)({**maps, "tags_s4": tags})
+    )
+
+    np.testing.assert_allclose(by_place(keypoints)[..., :2], by_place(people)[..., :2], atol=0.05)
+
+
+def test_maps_of_one_cell_give_a_person_in_it(fake_description):
+    _, description = described(fake_description)
+    maps = {"heatmaps_s4": np.full((17, 1, 1), 0.5, np.float32), "tags_s4": np.zeros((17, 1, 1), np.float32)}
+
+    keypoints, scores = CandidateCodec(fields=ONE_SCALE).decode(tail_of(description)(maps))
+
+    assert keypoints.tolist() == [[[1.5, 1.5, 0.5]] * 17]
+    assert scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("candidate_heights", np.nan), ("candidate_heights", np.inf), ("candidate_tags", np.nan)],
+)
+def test_candidates_that_are_no_numbers_are_refused(fake_description, name, value):
+    codec, description = described(fake_description)
+    candidates = tail_of(description)(crowd(codec, 1, seed=0))
+    changed = candidates[name].copy()
+    changed[:, 0] = value
+
+    with pytest.raises(ShapeError, match="must be finite numbers, but got NaN or infinity"):
+        CandidateCodec(fields=ONE_SCALE).decode({**candidates, name: changed})
