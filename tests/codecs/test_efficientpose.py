@@ -17,6 +17,7 @@ from fleetpose.codecs.efficientpose import (
     upscaled_peaks,
 )
 from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.codecs.part_affinity_grouping import PartAffinitySettings
 from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.geometry import flip_points
 from fleetpose.skeletons import MPII
@@ -235,6 +236,54 @@ def test_mirrored_maps_give_the_mirrored_person():
 
     for name in ("heatmaps_s8_pass2", "pafs_s8"):
         np.testing.assert_allclose(merged[name], ours[name], atol=1e-5)
+
+
+def test_mirrored_maps_decode_to_mirrored_people():
+    codec = EfficientPoseCodec(fields=ALL, skeleton=MPII, max_people=5)
+    people = people_at([(10.4, 20.3), (80.2, 30.1), (190.7, 25.5)])
+    mirrored = flip_points(people, SIZE[1])[:, MPII.flip_permutation]
+
+    keypoints, _ = codec.decode(codec.encode(people, size=SIZE))
+    found, _ = codec.decode(codec.encode(mirrored, size=SIZE))
+
+    back = flip_points(found, SIZE[1])[:, MPII.flip_permutation]
+    np.testing.assert_allclose(by_column(back), by_column(keypoints), atol=1e-2)
+
+
+@pytest.mark.parametrize("order", [[2, 0, 1], [1, 2, 0], [2, 1, 0]])
+def test_the_order_of_people_changes_nothing_but_their_order(order):
+    codec = EfficientPoseCodec(fields=ALL, skeleton=MPII, max_people=5)
+    people = people_at([(10.4, 20.3), (80.2, 30.1), (190.7, 25.5)])
+
+    keypoints, scores = codec.decode(codec.encode(people, size=SIZE))
+    others, other_scores = codec.decode(codec.encode(people[order], size=SIZE))
+
+    np.testing.assert_allclose(by_column(others), by_column(keypoints), atol=1e-4)
+    np.testing.assert_allclose(np.sort(other_scores), np.sort(scores), atol=1e-5)
+
+
+def test_three_hundred_people_are_told_apart():
+    grouping = PartAffinitySettings(max_people=300, radius_px=8)
+    codec = EfficientPoseCodec(fields=ALL[:3], skeleton=MPII, max_people=300, grouping=grouping)
+    columns, rows = np.meshgrid(np.arange(25), np.arange(12))
+    corners = np.stack([138 * columns, 246 * rows], axis=-1).reshape(-1, 2) + 12
+    # In even steps the samples between a neck and a far shoulder could all fall on other people's limbs.
+    people = people_at(corners + np.random.default_rng(0).uniform(0, 14, (300, 2)))
+
+    keypoints, _ = codec.decode(codec.encode(people, size=(3008, 3488)))
+
+    assert len(keypoints) == 300
+    nearest = np.abs(keypoints[:, None, 0, :2] - people[None, :, 0, :2]).max(axis=2).argmin(axis=1)
+    np.testing.assert_allclose(keypoints[..., :2], people[nearest, :, :2], atol=0.05)
+
+
+@pytest.mark.parametrize("is_upscaled", [True, False])
+def test_maps_of_one_pixel_decode_to_a_person_in_it(is_upscaled):
+    codec = EfficientPoseCodec(fields=FULL, skeleton=MPII, is_upscaled=is_upscaled)
+
+    keypoints, _ = codec.decode({"heatmaps_s1": np.full((16, 1, 1), 0.5, np.float32)})
+
+    assert keypoints[..., :2].tolist() == [[[0, 0]] * 16]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (20, 30)])

@@ -84,6 +84,16 @@ def test_several_crops_decode_as_each_does_alone(decoding):
 
 
 @pytest.mark.parametrize("decoding", DECODINGS)
+def test_300_crops_decode_at_once(decoding):
+    codec = _codec(decoding=decoding)
+    crops = np.stack([codec.encode(_keypoints(seed=seed))[NAME] for seed in range(3)])
+
+    keypoints = codec.decode({NAME: np.tile(crops, (100, 1, 1, 1))})
+
+    np.testing.assert_array_equal(keypoints, np.tile(codec.decode({NAME: crops}), (100, 1, 1)))
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
 def test_heights_of_any_size_decode_to_the_same_place_with_a_score_in_its_range(decoding):
     codec = _codec(decoding=decoding)
     maps = codec.encode(_keypoints())[NAME]
