@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -37,7 +37,7 @@ def at_once(session: onnxruntime.InferenceSession, name: str, crops: Array) -> A
     return np.asarray(session.run(None, {name: crops})[0])
 
 
-def median_ms(variants: list[Callable[[], object]], *, rounds: int) -> list[float]:
+def median_ms(variants: Sequence[Callable[[], object]], *, rounds: int) -> list[float]:
     """Median milliseconds of processor time of variants that take turns, after a run each."""
     times: list[list[float]] = [[] for _ in variants]
     for number in range(rounds + 1):
