@@ -63,12 +63,13 @@ def test_a_checkpoint_becomes_all_formats_with_proof_against_pytorch(
     formats += ["openvino"] * is_installed("openvino")
     formats += ["ncnn"] * (is_installed("ncnn") and find_spec("pnnx") is not None)
 
-    code, _, err = fleetpose_here(
+    code, out, err = fleetpose_here(
         *("export", "pose.pt", "mine", "--to", ",".join(formats), "--precision", "fp16"),
         *("--pictures", pictures, "--max-drop", "5"),
     )
 
     assert (code, err) == (0, "")
+    assert "mine/web/index.html: 0.00 MB" in out
     report = json.loads((tmp_path / "mine" / "parity.json").read_text())
     assert report.keys() == {f"{name} fp16" for name in formats}
     results = {

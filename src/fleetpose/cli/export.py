@@ -199,5 +199,5 @@ def _report(folder: Path, delivery: Delivery) -> None:
             f"pictures); keypoints move by {parity.median_shift_px:.2f} px in the middle, "
             f"{parity.largest_shift_px:.2f} px at most; {parity.lost} of {parity.people} people lost"
         )
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
