@@ -25,6 +25,8 @@ INPUT_NAME = "image"
 #: Largest difference allowed between the file and the network, in standard deviations of the output.
 FLOAT32_TOLERANCE = 1e-3
 FLOAT16_WEIGHTS_TOLERANCE = 5e-2
+#: Smallest side of a file's input, in multiples that the network asks for, and where it asks for none.
+FEWEST_MULTIPLES, FEWEST_PIXELS = 2, 32
 
 
 def export_onnx(
@@ -76,8 +78,9 @@ def export_onnx(
 def traced(network: PoseNetwork) -> ModelProto:
     """Trace a network in evaluation mode into a graph with free height and width."""
     multiple = network.size_multiple
-    height, width = (torch.export.Dim(name, min=2, max=256) for name in ("rows", "columns"))
-    example = torch.randn(1, 3, 4 * multiple, 6 * multiple)
+    fewest = _fewest(network)
+    height, width = (torch.export.Dim(name, min=fewest, max=128 * fewest) for name in ("rows", "columns"))
+    example = torch.randn(1, 3, 2 * fewest * multiple, 3 * fewest * multiple)
     with _quiet():
         program = torch.onnx.export(
             network,
@@ -101,6 +104,11 @@ def traced(network: PoseNetwork) -> ModelProto:
     return model
 
 
+def _fewest(network: PoseNetwork) -> int:
+    """Smallest side of a file's input, in multiples of `network.size_multiple`."""
+    return FEWEST_PIXELS if network.size_multiple == 1 else FEWEST_MULTIPLES
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the tracer's own chatter from the user."""
@@ -120,10 +128,10 @@ def _quiet() -> Iterator[None]:
 def _largest_difference(network: PoseNetwork, content: bytes) -> float:
     """Largest difference between file and network over all outputs, in standard deviations of the output."""
     onnxruntime = require("onnxruntime", extra="export")
-    multiple = network.size_multiple
+    multiple, fewest = network.size_multiple, _fewest(network)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for rows, columns in ((4, 4), (5, 7)):
+    for rows, columns in ((2 * fewest, 2 * fewest), (5 * fewest // 2, 7 * fewest // 2)):
         image = torch.randn(
             1, 3, rows * multiple, columns * multiple, generator=torch.Generator().manual_seed(rows)
         )
