@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,21 @@ def test_a_video_is_started_over_and_all_runtimes_take_part(dots_model, tmp_path
     assert [row.runtime for row in rows] == ["onnx", "openvino"]
     assert {row.frames for row in rows} == {3}
     assert all(row.steps_ms["encode"] > 0 for row in rows)
+
+
+@needs_openvino
+def test_in_a_folder_of_several_formats_each_counts_its_own_files(dots_model, picture, tmp_path):
+    from fleetpose.export.openvino import write_openvino
+    from fleetpose.runtime.session import read_description
+
+    shutil.copy(dots_model, tmp_path / "model.onnx")
+    write_openvino(dots_model, tmp_path / "model.xml", read_description(dots_model))
+
+    onnx, openvino = benchmark(candidates_for([str(tmp_path)]), picture, frames=1, threads=1)
+
+    sizes = {path.suffix: path.stat().st_size / 1e6 for path in tmp_path.iterdir()}
+    assert onnx.megabytes == pytest.approx(sizes[".onnx"])
+    assert openvino.megabytes == pytest.approx(sizes[".xml"] + sizes[".bin"])
 
 
 def test_share_of_the_peak_and_efficiency_follow_from_what_was_measured():

@@ -34,6 +34,7 @@ from fleetpose.runtime.ceiling import has_int8_layers, peak_gflops
 from fleetpose.runtime.choice import AUTO, Engine, engines_for, model_files, start
 from fleetpose.runtime.energy import NOT_READABLE, EnergyMeter
 from fleetpose.runtime.evaluation import evaluate
+from fleetpose.runtime.openvino_session import SUFFIX
 from fleetpose.runtime.peers import PEERS, Peer
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.recording import Recorder
@@ -291,7 +292,8 @@ def _loaded(candidate: Candidate, threads: int | None) -> tuple[_Watched | None,
         known = model_files(candidate.model)
         path = known[candidate.engine.runtime]
         network = _Watched(start(candidate.engine, known, threads=threads))
-        files = [one for one in (path, path.with_suffix(".bin")) if one.is_file()]
+        # OpenVINO's own format keeps weights apart; a `.bin` beside an ONNX file is none of its own.
+        files = [path, path.with_suffix(".bin")] if path.suffix == SUFFIX else [path]
     predictor = Predictor(network, short_side=candidate.short_side)
     side = network.description.input.short_side
     predictor(np.zeros((side, side, 3), np.uint8))
