@@ -66,6 +66,16 @@ def test_one_teacher_alone_cannot_call_a_label_wrong():
     assert count_votes(np.zeros(2), np.array([[50.0, 50.0]]), reach=5) == 0
 
 
+def test_whoever_shows_a_single_keypoint_is_not_judged(labelled):
+    content = json.loads(labelled.read_text())
+    content["annotations"][0]["keypoints"][5::3] = [0, 0, 0]
+    labelled.write_text(json.dumps(content))
+
+    alone, *_ = add_votes(labelled, labelled.parent, [teacher(tip=(80, 70, 0.9))])["annotations"]
+
+    assert "votes" not in alone
+
+
 def test_what_teachers_wrote_is_what_training_leaves_out(labelled):
     both = [teacher(tip=(80, 70, 0.9), left_end=(60, 20, 0.9)) for _ in range(2)]
     labelled.write_text(json.dumps(add_votes(labelled, labelled.parent, both)))

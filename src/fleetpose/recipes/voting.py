@@ -67,9 +67,10 @@ def open_voter(path: Path) -> Teacher:
 
 def _in_crop(model: LiteRtModel, image: Image, box: Array) -> npt.NDArray[np.floating]:
     room = ROOM * float((box[2:] - box[:2]).max())
-    x1, y1 = np.maximum(np.floor(box[:2] - room), 0).astype(int)
-    x2, y2 = np.ceil(box[2:] + room).astype(int)
-    return model.find(np.ascontiguousarray(image[y1:y2, x1:x2])) + np.array([x1, y1, 0])
+    h, w = image.shape[:2]
+    x1, y1 = np.clip(np.floor(box[:2] - room), 0, (w - 1, h - 1)).astype(int)
+    x2, y2 = np.maximum(np.ceil(box[2:] + room), (x1 + 1, y1 + 1)).astype(int)
+    return np.asarray(model.find(np.ascontiguousarray(image[y1:y2, x1:x2])) + np.array([x1, y1, 0]))
 
 
 def add_votes(
@@ -83,7 +84,8 @@ def add_votes(
 
     A vote is the number of teachers who agree with a label; -1 if none does, but two agree with each other on
     another place. Keypoints that no teacher knows, or that are not labelled, have 0; `agreement` is the share
-    of the labelled keypoints that teachers know with a vote of at least 1.
+    of the labelled keypoints that teachers know with a vote of at least 1. People with a single labelled
+    keypoint are not judged.
 
     Args:
         annotations: COCO keypoint file, or one of another known layout.
@@ -131,6 +133,8 @@ def _judge(
     is_labelled = points[:, 2] > 0
     low, high = points[is_labelled, :2].min(axis=0), points[is_labelled, :2].max(axis=0)
     reach = SAME * float(np.hypot(*(high - low)))
+    if reach == 0:  # a single keypoint does not tell how large the person is
+        return {}
     box = np.concatenate([low - 0.5, high + 0.5])
     said = [_said(teacher, names, image, box) for teacher in teachers]
     votes = [
