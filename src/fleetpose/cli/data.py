@@ -77,13 +77,55 @@ def vote(
     opened = [open_voter(path) for path in teachers]
     with progress_bar("people") as progress:
         voted = add_votes(annotations, images or _folder_of(annotations), opened, progress=progress)
-    try:
-        out.write_text(json.dumps(voted), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {error.strerror or error}") from error
+    _write(out, voted)
     cast = [count for one in voted["annotations"] for count in one.get("votes", ())]
     say(f"wrote {out}: {cast.count(-1)} keypoints are probably wrong, {sum(v > 0 for v in cast)} confirmed")
     return EXIT_OK
+
+
+@data.command
+def bystanders(
+    annotations: Path,
+    /,
+    *,
+    boxes: Path,
+    out: Path,
+    teachers: Annotated[tuple[Path, ...], Parameter(name="--teacher")],
+    images: Path | None = None,
+) -> int:
+    """Add people in view whom nobody labelled, where two networks agree on their keypoints.
+
+    Boxes of people on whom they do not agree become regions to ignore.
+
+    Args:
+        annotations: COCO keypoint file.
+        boxes: people whom a detector found in the same pictures, in COCO's results format.
+        out: file to write: the same with these people and regions.
+        teachers: as for `vote`; the first says where keypoints are, and another must agree.
+        images: folder of the pictures; by default the file's own folder, or `images` in it.
+    """
+    from fleetpose.cli.output import say  # noqa: PLC0415
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.metrics.tables import read_rows  # noqa: PLC0415
+    from fleetpose.recipes.bystanders import add_bystanders  # noqa: PLC0415
+    from fleetpose.recipes.voting import open_voter  # noqa: PLC0415
+
+    opened = [open_voter(path) for path in teachers]
+    rows = read_rows(boxes)
+    folder = images or _folder_of(annotations)
+    with progress_bar("pictures") as progress:
+        data, added = add_bystanders(annotations, folder, rows, opened, progress=progress)
+    _write(out, data)
+    people = sum(not one["iscrowd"] for one in added)
+    say(f"wrote {out}: {people} people more, {len(added) - people} regions to ignore")
+    return EXIT_OK
+
+
+def _write(path: Path, content: object) -> None:
+    try:
+        path.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _folder_of(annotations: Path) -> Path:

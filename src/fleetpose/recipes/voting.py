@@ -97,9 +97,7 @@ def add_votes(
         DatasetError: the file or a picture cannot be read.
     """
     data = load_coco_json(annotations)
-    names = next((list(one["keypoints"]) for one in data["categories"] if one.get("keypoints")), None)
-    if names is None:
-        raise DatasetError(f"{annotations} has no category that names its keypoints")
+    names = list(keypoint_category(data, annotations)["keypoints"])
     paths = {record["id"]: images / record["file_name"] for record in data["images"]}
     people = [one for one in data["annotations"] if _is_labelled(one) and one.get("image_id") in paths]
     judged = {}
@@ -107,18 +105,35 @@ def add_votes(
     for done, person in enumerate(sorted(people, key=lambda one: str(paths[one["image_id"]])), start=1):
         path = paths[person["image_id"]]
         if path != shown:
-            image, shown = _read(path), path
+            image, shown = read_stored(path), path
         judged[id(person)] = _judge(person, names, image, teachers)
         if progress is not None:
             progress(done, len(people))
     return {**data, "annotations": [{**one, **judged.get(id(one), {})} for one in data["annotations"]]}
 
 
+def keypoint_category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The category of a file's data that names its keypoints.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    for category in data["categories"]:
+        if category.get("keypoints"):
+            return dict(category)
+    raise DatasetError(f"{path} has no category that names its keypoints")
+
+
 def _is_labelled(annotation: Mapping[str, Any]) -> bool:
     return not annotation.get("iscrowd") and any(annotation.get("keypoints", ())[2::3])
 
 
-def _read(path: Path) -> Image:
+def read_stored(path: Path) -> Image:
+    """Read a picture of a data set, in the pixels that its labels refer to.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
     try:
         return read_image(path, is_as_stored=True)
     except MediaError as error:
@@ -136,7 +151,7 @@ def _judge(
     if reach == 0:  # a single keypoint does not tell how large the person is
         return {}
     box = np.concatenate([low - 0.5, high + 0.5])
-    said = [_said(teacher, names, image, box) for teacher in teachers]
+    said = [places_of(teacher, names, image, box) for teacher in teachers]
     votes = [
         count_votes(label, np.array([one[k] for one in said]), reach=reach) if is_labelled[k] else 0
         for k, label in enumerate(points[:, :2])
@@ -150,7 +165,7 @@ def _judge(
     return {"votes": votes, "agreement": round(agreement, 3)}
 
 
-def _said(teacher: Teacher, names: Sequence[str], image: Image, box: Array) -> Array:
+def places_of(teacher: Teacher, names: Sequence[str], image: Image, box: Array) -> Array:
     """Places `[K, 2]` of the keypoints in the file's order, NaN where the teacher says nothing."""
     found = teacher.find(image, box)
     places = np.full((len(names), 2), np.nan)
