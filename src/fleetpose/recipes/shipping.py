@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from fleetpose.codecs.description import ModelCard
-from fleetpose.errors import ConfigError
+from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.export.onnx_file import export_onnx
 from fleetpose.models import PoseNetwork
+from fleetpose.models.checkpoints import load_strictly
 from fleetpose.models.counting import count
 from fleetpose.recipes.describing import UNKNOWN_CARD, describe
 from fleetpose.recipes.scores import validator
@@ -34,7 +35,12 @@ def load_trained(checkpoint: Path) -> tuple[PoseNetwork, TrainConfig, dict[str, 
     state = load_checkpoint(checkpoint)
     config = from_plain(TrainConfig, state["config"], where=f"settings in {checkpoint}")
     network = build_network(config)
-    network.load_state_dict(state["ema"])
+    try:
+        load_strictly(network, state["ema"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{checkpoint} is not of {config.model} as this version builds it: {error}"
+        ) from error
     return network.eval(), config, state["progress"]
 
 
