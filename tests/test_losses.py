@@ -222,6 +222,22 @@ class TestTotal:
         assert parts["total"].item() == pytest.approx(expected.item())
         assert "location" not in parts
 
+    def test_the_hinge_leaves_people_alone_whose_tags_are_apart(self):
+        cells = torch.tensor([[[0], [1]]])
+        predicted = {"heatmaps_s4": torch.zeros(1, 1, 1, 2), "tags_s4": torch.tensor([[[[0.0, 1.5]]]])}
+        target = {"heatmaps_s4": torch.zeros(1, 1, 1, 2)}
+
+        plain, hinged = (
+            associative_embedding_losses(
+                predicted, target, {}, cells, tags="tags_s4", tag_weight=1.0, has_hinge=has_hinge
+            )
+            for has_hinge in (False, True)
+        )
+
+        assert plain["push"] == pytest.approx(0.5 * math.exp(-(1.5**2)))
+        assert plain["total"] == pytest.approx(plain["push"].item())
+        assert hinged["push"] == hinged["total"] == 0
+
     def test_weights_multiply_their_parts(self):
         parts = self.parts(tag_weight=0.5, location_weight=0.25)
 

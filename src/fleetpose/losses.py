@@ -201,6 +201,7 @@ def associative_embedding_losses(
     location_weight: float = 0.0,
     presence_weight: float = 0.0,
     heatmap_weights: Mapping[str, float] | None = None,
+    has_hinge: bool = False,
 ) -> dict[str, Tensor]:
     """Add up the parts of the bottom-up loss.
 
@@ -217,6 +218,7 @@ def associative_embedding_losses(
             use 0.
         heatmap_weights: factor of each heatmap field in all of the above, 1 for those not named; fields with
             0 are left out.
+        has_hinge: see `tag_loss`.
 
     Returns:
         One scalar per heatmap field that counts, `pull`, `push` and, if asked for, `location` (without its
@@ -233,7 +235,7 @@ def associative_embedding_losses(
         else:
             parts[name] = heatmap_loss(predicted[name], target, mask, foreground_weight=foreground_weight)
     total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-    parts["pull"], parts["push"] = tag_loss(predicted[tags], tag_cells)
+    parts["pull"], parts["push"] = tag_loss(predicted[tags], tag_cells, has_hinge=has_hinge)
     total = total + tag_weight * (parts["pull"] + parts["push"])
     if location_weight:
         maps = [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fleetpose.codecs.associative_embedding import TAG_CELLS
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.data.crops import CropSettings
 from fleetpose.data.paste import PasteSettings
@@ -39,6 +40,24 @@ def test_heatmaps_with_tags_are_trained_bottom_up_and_heatmaps_alone_top_down(co
     ]
 
     assert kinds == ["associative_embedding", "top_down", "top_down"]
+
+
+def test_the_hinge_of_the_tags_is_a_setting(config):
+    network = build("litepose-xs")
+    heatmaps = {"heatmaps_s4": torch.zeros(1, 17, 1, 2), "heatmaps_s2": torch.zeros(1, 17, 2, 4)}
+    predicted = {**heatmaps, "tags_s4": torch.tensor([0.0, 1.5]).expand(1, 17, 1, 2)}
+    cells = torch.tensor([0, 1])[None, :, None].expand(1, 2, 17)
+    labels = {"targets": {**heatmaps, TAG_CELLS: cells}, "masks": {}}
+
+    plain, hinged = (
+        task_of(network, replace(config, model="litepose-xs", loss=LossSettings(has_tag_hinge=has_hinge)))
+        .losses(predicted, labels)["push"]
+        .item()
+        for has_hinge in (False, True)
+    )
+
+    assert plain > 0.05
+    assert hinged == 0
 
 
 def test_people_are_pasted_in_the_phases_that_say_so(config, tiny, tmp_path, monkeypatch):

@@ -186,6 +186,7 @@ class LossSettings:
 
     Attributes:
         tags: factor of pull and push, for networks with tags; the papers use 1e-3.
+        has_tag_hinge: push apart only people whose mean tags differ by less than 1, see `losses.tag_loss`.
         foreground: extra weight of cells near a keypoint; the papers use 0.
         location: factor of the cross-entropy between heatmaps read as a distribution over cells; the papers
             use 0. It finds keypoints several times sooner in short training.
@@ -205,6 +206,7 @@ class LossSettings:
     """
 
     tags: float = 1e-3
+    has_tag_hinge: bool = False
     foreground: float = 0.0
     location: float = 0.0
     presence: float = 0.0

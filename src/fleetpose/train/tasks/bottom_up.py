@@ -69,4 +69,5 @@ class BottomUp:
             location_weight=settings.location,
             presence_weight=settings.presence,
             heatmap_weights=self.heatmap_weights,
+            has_hinge=settings.has_tag_hinge,
         )
