@@ -199,6 +199,17 @@ def test_label_pictures_are_scored_without_a_model(fleetpose_here, tmp_path):
         ((), "name it with --detections-in"),
         (("--detections-in", "found.csv", "-m", "dots"), "leave --model out"),
         (("--detections-in", "found.csv", "--breakdown"), "leave --breakdown out"),
+        (("--detections-in", "found.csv", "--short-side", "96"), "leave --short-side out"),
+        (("--detections-in", "found.csv", "--scales", "0.5,1"), "leave --scales out"),
+        (("--detections-in", "found.csv", "--skeleton", "coco"), "leave --skeleton out"),
+        (("--detections-in", "found.csv", "--threads", "1"), "leave --threads out"),
+        (("--detections-in", "found.csv", "--every", "2"), "leave --every out"),
+        (("--detections-in", "found.csv", "--split", "train"), "leave --split out"),
+        (("--detections-in", "found.csv", "--flip"), "leave --flip-test out"),
+        (("--detections-in", "found.csv", "--all-tags"), "leave --all-tags out"),
+        (("--detections-in", "found.csv", "--project"), "leave --project out"),
+        (("--detections-in", "found.csv", "--canvas-64"), "leave --canvas-64 out"),
+        (("--detections-in", "found.csv", "--zoom"), "leave --zoom out"),
     ],
 )
 def test_what_a_metric_of_whole_pictures_cannot_use_is_refused(fleetpose_here, options, message):

@@ -98,9 +98,13 @@ def evaluate(
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
     if metric is not None and metric in PICTURE_METRICS:
-        useless = {"--model": model, "--images": images, "--boxes": boxes, "--refine": refine}
+        useless: dict[str, object] = {"--model": model, "--images": images, "--boxes": boxes}
+        useless |= {"--refine": refine, "--detections": detections, "--skeleton": skeleton}
+        useless |= {"--short-side": short_side, "--threads": threads, "--scales": scales}
         is_given = {option: value is not None for option, value in useless.items()}
-        is_given |= {"--detections": detections is not None, "--breakdown": breakdown}
+        is_given |= {"--breakdown": breakdown, "--every": every != 1, "--split": split != "test"}
+        is_given |= {"--flip-test": flip_test, "--all-tags": all_tags, "--project": project}
+        is_given |= {"--canvas-64": canvas_64, "--zoom": zoom}
         scores = score_pictures(metric, data, detections_in, label_map=label_map, others=is_given)
         _show_pictures(scores, detections_in, json_file)
         return EXIT_OK
