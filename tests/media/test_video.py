@@ -2,6 +2,7 @@ import functools
 import http.server
 import struct
 import threading
+import time
 import tracemalloc
 
 import av
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fleetpose.errors import MediaError
+from fleetpose.media import video
 from fleetpose.media.video import CameraReader, VideoReader, VideoWriter, open_video
 
 SIZE = (48, 64)
@@ -104,9 +106,14 @@ def _read_into(frames, reader):
         frames.append(frame)
 
 
-@pytest.mark.parametrize(("name", "share"), [("a.mp4", 0.75), ("a.mkv", 0.75), ("a.avi", 0.3)])
-def test_a_video_that_ends_in_the_middle_yields_what_is_there_and_then_says_so(tmp_path, name, share, capfd):
-    reader = VideoReader(_cut(_write(tmp_path / name, 60), share))
+@pytest.mark.parametrize(
+    ("name", "share", "reads_ahead"),
+    [("a.mp4", 0.75, False), ("a.mkv", 0.75, False), ("a.avi", 0.3, False), ("a.mp4", 0.75, True)],
+)
+def test_a_video_that_ends_in_the_middle_yields_what_is_there_and_then_says_so(
+    tmp_path, name, share, reads_ahead, capfd
+):
+    reader = VideoReader(_cut(_write(tmp_path / name, 60), share), reads_ahead=reads_ahead)
     frames = []
 
     with pytest.raises(MediaError, match=r"is damaged: \d+ frames could be read") as caught:
@@ -116,6 +123,66 @@ def test_a_video_that_ends_in_the_middle_yields_what_is_there_and_then_says_so(t
     assert f"{len(frames)} frames" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+def _reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("video")]
+
+
+def test_frames_read_ahead_are_the_same_in_the_same_order(tmp_path):
+    path = _write(tmp_path / "a.mp4", 12)
+    plain, ahead = (list(VideoReader(path, reads_ahead=reads_ahead)) for reads_ahead in (False, True))
+
+    assert [frame.index for frame in ahead] == list(range(12))
+    for one, other in zip(plain, ahead, strict=True):
+        assert one.timestamp_s == other.timestamp_s
+        np.testing.assert_array_equal(one.image, other.image)
+    assert not _reading_threads()
+
+
+@pytest.mark.parametrize("reads_ahead", [False, True])
+def test_one_frame_is_read_ahead_and_no_more(tmp_path, monkeypatch, reads_ahead):
+    decoded = threading.Semaphore(0)
+    upright = video._upright
+
+    def counted(frame):
+        decoded.release()
+        return upright(frame)
+
+    monkeypatch.setattr(video, "_upright", counted)
+    reader = VideoReader(_write(tmp_path / "a.mp4"), reads_ahead=reads_ahead)
+    frames = iter(reader)
+
+    next(frames)
+
+    assert decoded.acquire(timeout=0)
+    assert decoded.acquire(timeout=30 if reads_ahead else 0.05) == reads_ahead
+    assert not decoded.acquire(timeout=0.05)
+    reader.close()
+
+
+@pytest.mark.parametrize("closed", ["reader", "frames", "nothing"])
+def test_whoever_stops_early_leaves_no_thread(tmp_path, monkeypatch, closed):
+    upright = video._upright
+
+    def slow(frame):
+        time.sleep(0.05)
+        return upright(frame)
+
+    monkeypatch.setattr(video, "_upright", slow)
+    reader = VideoReader(_write(tmp_path / "a.mp4"), reads_ahead=True)
+    frames = iter(reader)
+    next(frames)
+    assert _reading_threads()
+
+    if closed == "reader":
+        reader.close()
+    elif closed == "frames":
+        frames.close()
+    del frames
+
+    assert not _reading_threads()
+    reader.close()
 
 
 def test_damage_in_the_middle_costs_only_the_damaged_frames(tmp_path):
@@ -203,14 +270,18 @@ def test_a_network_address_streams_its_frames(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    reader = open_video(f"http://127.0.0.1:{server.server_port}/a.mp4")
-    frames = list(reader)
+    reader = open_video(f"http://127.0.0.1:{server.server_port}/a.mp4", reads_ahead=True)
+    frames, threads = [], []
+    for frame in reader:
+        frames.append(frame)
+        threads += _reading_threads()
     reader.close()
     server.shutdown()
     server.server_close()
 
     assert reader.frame_count is None
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert not threads  # what waits would grow old
 
 
 class _SilentHandler(http.server.SimpleHTTPRequestHandler):

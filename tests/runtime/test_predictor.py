@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 
 import av
@@ -279,6 +280,7 @@ def test_a_stream_reads_only_what_is_asked_for(dots_predictor, clip):
 
     assert next(stream).frame_index == 0
     stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("video")]
 
 
 def test_a_broken_video_streams_what_is_there_and_then_says_so(dots_predictor, clip):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,8 +49,13 @@ class FrameSource(Protocol):
         """Let go of the file or camera."""
 
 
-def open_video(source: str | Path | int | Source) -> FrameSource:
+def open_video(source: str | Path | int | Source, *, reads_ahead: bool = False) -> FrameSource:
     """Open a video file, a camera by its number or a network stream by its address.
+
+    Args:
+        source: what to open.
+        reads_ahead: decode a file's next frame while the last one is being worked on. Cameras and network
+            streams are never read ahead: what waits grows old.
 
     Raises:
         MediaError: it cannot be opened or holds no video.
@@ -59,7 +65,10 @@ def open_video(source: str | Path | int | Source) -> FrameSource:
         with quiet_opencv():
             capture = cv2.VideoCapture(int(source.location))
         return CameraReader(capture, name=f"camera {source.location}")
-    return VideoReader(source.location, name=source.label, is_live=source.kind is SourceKind.STREAM)
+    is_live = source.kind is SourceKind.STREAM
+    return VideoReader(
+        source.location, name=source.label, is_live=is_live, reads_ahead=reads_ahead and not is_live
+    )
 
 
 def one_source(location: str | Path | int) -> Source:
@@ -81,13 +90,21 @@ class VideoReader:
     right. Damaged parts are left out; what was wrong is raised once everything readable has been yielded.
     """
 
-    def __init__(self, location: str | Path, *, name: str | None = None, is_live: bool = False) -> None:
+    def __init__(
+        self,
+        location: str | Path,
+        *,
+        name: str | None = None,
+        is_live: bool = False,
+        reads_ahead: bool = False,
+    ) -> None:
         """Open a file or an address.
 
         Args:
             location: of the file, or the address.
             name: what an error calls it; None for the location.
             is_live: whether it has no known end.
+            reads_ahead: whether another thread decodes one frame more than was asked for.
         """
         self._name = name or str(location)
         # Over UDP, the default of RTSP, lost packets smear the picture.
@@ -102,7 +119,7 @@ class VideoReader:
             raise MediaError(f"cannot read {self._name} as a video: it holds no pictures")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "SLICE"  # threads by frame would add a delay and more memory
-        self._is_live = is_live
+        self._reads_ahead, self._reader = reads_ahead, _reader()
         self.fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.frame_count: int | None = None if is_live else self._announced_count()
 
@@ -123,6 +140,12 @@ class VideoReader:
         Raises:
             MediaError: at the end, when parts were damaged or the file breaks off.
         """
+        if not self._reads_ahead:
+            return self._frames()
+        self._reader = _reader()
+        return _one_ahead(self._frames(), self._reader)
+
+    def _frames(self) -> Iterator[Frame]:
         index, start_s, end_s, faults = 0, None, 0.0, _Faults()
         for decoded in self._decode(faults):
             time_s = decoded.time if decoded.time is not None else index / self.fps
@@ -157,7 +180,8 @@ class VideoReader:
             yield from frames
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once the frame that is being decoded is done."""
+        self._reader.shutdown(cancel_futures=True)  # FFmpeg must not be at work on what is closed
         self._container.close()
 
 
@@ -276,6 +300,20 @@ class VideoWriter:
             raise MediaError(f"cannot write {self._path}: {_reason(error)}") from error
         finally:
             container.close()
+
+
+def _reader() -> ThreadPoolExecutor:
+    """One thread, which begins with its first frame."""
+    return ThreadPoolExecutor(1, thread_name_prefix="video")
+
+
+def _one_ahead(frames: Iterator[Frame], reader: ThreadPoolExecutor) -> Iterator[Frame]:
+    """Yield frames, the next of which a thread has begun to decode; faults come in their place."""
+    with reader:
+        pending = reader.submit(next, frames, None)
+        while (frame := pending.result()) is not None:
+            pending = reader.submit(next, frames, None)
+            yield frame
 
 
 @dataclass(slots=True)

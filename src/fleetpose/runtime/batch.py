@@ -108,7 +108,9 @@ def _predict_source(
     max_frames: int | None,
 ) -> None:
     is_picture = source.kind is SourceKind.IMAGE
-    frames: FrameSource = _PictureFile(source.location) if is_picture else open_video(source)
+    frames: FrameSource = (
+        _PictureFile(source.location) if is_picture else open_video(source, reads_ahead=True)
+    )
     watcher.begin(source, frames.frame_count)
     try:
         for frame, result in predictor.follow(islice(frames, max_frames), name=source.label):

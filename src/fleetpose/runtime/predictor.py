@@ -258,13 +258,14 @@ class Predictor:
     def stream(self, source: str | Path | int) -> Iterator[PoseResult]:
         """Yield one result per frame of a video, a camera (by its number) or a network address.
 
-        Memory stays constant however long the video is.
+        Memory stays constant however long the video is. A file's next frame is decoded while the last one is
+        being looked at, so that its `decode` is the time spent waiting for it.
 
         Raises:
             MediaError: the source cannot be opened; or, after the last good frame, is damaged.
         """
         found = one_source(source)
-        video = open_video(found)
+        video = open_video(found, reads_ahead=True)
         try:
             for _, result in self.follow(video, name=found.label):
                 yield result
