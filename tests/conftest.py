@@ -116,6 +116,18 @@ def dots_predictor(dots_model):
     return load(dots_model, threads=1)
 
 
+@pytest.fixture(scope="session")
+def crop_dots_batch_model(tmp_path_factory, crop_dots_model):
+    """Path of the same, but with a free first axis: it takes several crops at once."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(crop_dots_model))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "crops"
+    path = tmp_path_factory.mktemp("models") / "crop-dots.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
 def write_dots_model(path, description):
     """Write an ONNX network without learned weights that answers coloured dots with heatmaps and tags.
 

@@ -1,5 +1,7 @@
 """A network written as an ONNX file computes the same, describes itself and names no machine."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import onnx
@@ -9,10 +11,12 @@ from torch import nn
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.description import InputDescription, ModelCard, ModelDescription
-from fleetpose.codecs.fields import associative_embedding_fields
+from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
+from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import CheckpointError
 from fleetpose.export import onnx_file
 from fleetpose.export.onnx_file import export_onnx
+from fleetpose.export.packing import pack_weights
 from fleetpose.models import PoseNetwork, build
 from fleetpose.runtime.predictor import Predictor, load
 from fleetpose.runtime.session import OnnxSession
@@ -73,6 +77,74 @@ def test_the_file_computes_what_the_network_computes_at_any_size(network, descri
     assert maps.keys() == {"heatmaps_s4", "tags_s4", "heatmaps_s2"}
     for name, values in maps.items():
         np.testing.assert_allclose(values, expected[name], atol=1e-4)
+
+
+class TinyCropNetwork(PoseNetwork):
+    """Down by eight and up by two: the shortest top-down network, with layers that look at the map's size."""
+
+    size_multiple = 8
+
+    def __init__(self):
+        super().__init__()
+        self.fields = (Field(FieldKind.HEATMAPS, len(COCO), stride=4),)
+        self.input_size = (64, 48)
+        self.stem = nn.Conv2d(3, 64, 3, stride=8, padding=1)
+        self.gate = nn.Conv2d(64, 64, 1)
+        self.up = nn.ConvTranspose2d(64, 100, 4, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(100)
+        self.head = nn.Conv2d(100, len(COCO), 1)
+
+    def forward(self, image):
+        x = self.stem(image)
+        x = x * torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
+        skipped = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")[:, :1]
+        return self.named(self.head(torch.relu(self.norm(self.up(x)))) + skipped)
+
+
+@pytest.fixture(scope="module")
+def crop_network():
+    torch.manual_seed(0)
+    return TinyCropNetwork().eval()
+
+
+@pytest.fixture(scope="module")
+def crop_description(description, crop_network):
+    codec = TopDownCodec(fields=crop_network.fields, input_size=(64, 48)).settings()
+    return replace(description, fields=crop_network.fields, codec=codec)
+
+
+@pytest.mark.parametrize("weights", ["float32", "half", "packed"])
+def test_a_top_down_file_takes_any_number_of_crops(crop_network, crop_description, tmp_path, weights):
+    path = tmp_path / "crops.onnx"
+    crops = np.random.default_rng(0).standard_normal((5, 3, 64, 48)).astype(np.float32)
+
+    export_onnx(crop_network, crop_description, path, has_half_weights=weights == "half")
+    if weights == "packed":
+        pack_weights(path)
+    session = OnnxSession(path, threads=1)
+    maps = session.run_batch(crops)["heatmaps_s4"]
+
+    assert session.takes_batches
+    assert maps.shape == (5, 17, 16, 12)
+    for values, crop in zip(maps, crops, strict=True):
+        np.testing.assert_allclose(values, session.run(crop[None])["heatmaps_s4"], atol=1e-5)
+    if weights == "float32":
+        expected = TorchSession(crop_network, crop_description).run_batch(crops)["heatmaps_s4"]
+        np.testing.assert_allclose(maps, expected, atol=1e-4)
+    model = onnx.load(path)
+    first = {
+        value.type.tensor_type.shape.dim[0].dim_param for value in (*model.graph.input, *model.graph.output)
+    }
+    assert len(first) == 1
+    assert "" not in first
+
+
+def test_a_bottom_up_file_takes_one_picture(network, description, tmp_path):
+    path = tmp_path / "tiny.onnx"
+
+    export_onnx(network, description, path)
+
+    assert not OnnxSession(path).takes_batches
 
 
 def test_a_picture_gives_the_same_people_in_pytorch_and_in_onnx_runtime(network, description, tmp_path):

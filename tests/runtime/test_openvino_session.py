@@ -35,6 +35,18 @@ def test_openvino_computes_what_onnx_runtime_computes_at_any_size(kind, dots_mod
             np.testing.assert_allclose(values, expected[name], atol=1e-4)
 
 
+def test_openvino_takes_batches_where_the_file_does(crop_dots_model, crop_dots_batch_model):
+    images = np.random.default_rng(0).standard_normal((3, 3, 64, 96)).astype(np.float32)
+    session = OpenVinoSession(crop_dots_batch_model, threads=1)
+
+    maps = session.run_batch(images)["heatmaps_s4"]
+
+    assert session.takes_batches
+    assert not OpenVinoSession(crop_dots_model, threads=1).takes_batches
+    for values, image in zip(maps, images, strict=True):
+        np.testing.assert_allclose(values, session.run(image[None])["heatmaps_s4"], atol=1e-5)
+
+
 def test_maps_of_one_picture_outlive_the_next(dots_xml):
     session = OpenVinoSession(dots_xml, threads=1)
     rng = np.random.default_rng(0)

@@ -42,6 +42,23 @@ def test_a_picture_that_does_not_fit_is_answered_in_one_line(dots_model, shape, 
     assert capfd.readouterr().err == ""
 
 
+def test_a_file_with_a_free_first_axis_takes_batches(crop_dots_model, crop_dots_batch_model):
+    images = np.random.default_rng(0).standard_normal((3, 3, 64, 96)).astype(np.float32)
+    session = OnnxSession(crop_dots_batch_model)
+
+    maps = session.run_batch(images)
+
+    assert session.takes_batches
+    assert not OnnxSession(crop_dots_model).takes_batches
+    assert maps["heatmaps_s4"].shape == (3, 17, 16, 24)
+    for row, image in enumerate(images):
+        np.testing.assert_allclose(
+            maps["heatmaps_s4"][row], session.run(image[None])["heatmaps_s4"], atol=1e-6
+        )
+    with pytest.raises(ShapeError, match=r"multiples of 32 pixels, but got \[1, 3, 64, 95\]"):
+        session.run_batch(images[..., :95])
+
+
 def test_a_description_is_read_without_running_the_model(dots_model, fake_description):
     assert read_description(dots_model) == fake_description
 

@@ -177,6 +177,57 @@ def test_a_list_of_pictures_may_share_boxes(predictor, draw_dots, stick_person, 
     np.testing.assert_array_equal(first.keypoints, second.keypoints)
 
 
+class _Counting:
+    """A session that notes how many crops it was shown each time."""
+
+    def __init__(self, session):
+        self.description, self.takes_batches = session.description, session.takes_batches
+        self._session, self.seen = session, []
+
+    def run(self, image):
+        self.seen.append(len(image))
+        return self._session.run(image)
+
+    def run_batch(self, images):
+        self.seen.append(len(images))
+        return self._session.run_batch(images)
+
+
+def _crowd(stick_person, count):
+    """People who stand in each other's way, so that every crop differs."""
+    people = [stick_person + np.array([30 * number, 3 * number]) for number in range(count)]
+    return np.array(people), (340, 200 + 30 * count)
+
+
+@pytest.mark.parametrize("has_flip_test", [False, True])
+def test_people_in_batches_are_those_found_one_by_one(
+    crop_dots_model, crop_dots_batch_model, draw_dots, stick_person, has_flip_test
+):
+    people, size = _crowd(stick_person, 11)
+    image, boxes = draw_dots(people, size), _boxes(people)
+    sessions = [_Counting(OnnxSession(path)) for path in (crop_dots_model, crop_dots_batch_model)]
+
+    alone, together = (
+        Predictor(session, threshold=0.0, has_flip_test=has_flip_test)(image, boxes=boxes)
+        for session in sessions
+    )
+
+    looks = 2 if has_flip_test else 1
+    assert [session.seen for session in sessions] == [[1] * 11 * looks, [8] * looks + [3] * looks]
+    assert len(together) == len(alone) > 8
+    np.testing.assert_allclose(together.keypoints, alone.keypoints, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(together.scores, alone.scores, rtol=0, atol=1e-6)
+    assert list(together.timings_ms) == list(alone.timings_ms) == ["decode", "resize", "network", "grouping"]
+
+
+def test_one_person_needs_no_batch(crop_dots_batch_model, draw_dots, stick_person):
+    session = OnnxSession(crop_dots_batch_model)
+
+    result = Predictor(session, threshold=0.0)(draw_dots([stick_person]), boxes=_boxes([stick_person]))
+
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=0.5)
+
+
 class _SideAware:
     """The fake network, but on every second call it names sides as a real one would on a mirrored crop."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
+from fleetpose.codecs.top_down import CODEC_TYPE as TOP_DOWN
 from fleetpose.errors import CheckpointError, require
 from fleetpose.export.rewrite import halve_weights, simplify
 from fleetpose.models.contract import PoseNetwork
@@ -27,6 +28,8 @@ FLOAT32_TOLERANCE = 1e-3
 FLOAT16_WEIGHTS_TOLERANCE = 5e-2
 #: Smallest side of a file's input, in multiples that the network asks for, and where it asks for none.
 FEWEST_MULTIPLES, FEWEST_PIXELS = 2, 32
+#: Most crops that a batch is promised to hold.
+MOST_CROPS = 1024
 
 
 def export_onnx(
@@ -35,7 +38,7 @@ def export_onnx(
     """Write `network` to `path`, after checking that ONNX Runtime computes the same from it.
 
     Height and width of the input are free multiples of `network.size_multiple`; outputs bear the names of
-    their fields.
+    their fields. Top-down networks take any number of crops at once, others one picture.
 
     Args:
         network: in any mode; it is put into evaluation mode and back.
@@ -52,16 +55,17 @@ def export_onnx(
     """
     onnx = require("onnx", extra="export")
     require("onnxscript", extra="export")
+    has_batches = description.codec["type"] == TOP_DOWN
     was_training = network.training
     network.eval()
     try:
-        model = traced(network)
+        model = traced(network, has_batches=has_batches)
         simplify(model)
         if has_half_weights:
             halve_weights(model)
         onnx.helper.set_model_props(model, {METADATA_KEY: description.to_json()})
         content = model.SerializeToString()
-        difference = _largest_difference(network, content)
+        difference = _largest_difference(network, content, has_batches=has_batches)
     finally:
         network.train(was_training)
     tolerance = FLOAT16_WEIGHTS_TOLERANCE if has_half_weights else FLOAT32_TOLERANCE
@@ -75,19 +79,23 @@ def export_onnx(
     return difference
 
 
-def traced(network: PoseNetwork) -> ModelProto:
-    """Trace a network in evaluation mode into a graph with free height and width."""
+def traced(network: PoseNetwork, *, has_batches: bool = False) -> ModelProto:
+    """Trace a network in evaluation mode into a graph with free height, width and, if asked for, batch."""
     multiple = network.size_multiple
     fewest = _fewest(network)
     height, width = (torch.export.Dim(name, min=fewest, max=128 * fewest) for name in ("rows", "columns"))
-    example = torch.randn(1, 3, 2 * fewest * multiple, 3 * fewest * multiple)
+    axes = {2: multiple * height, 3: multiple * width}
+    if has_batches:
+        axes[0] = torch.export.Dim("crops", min=1, max=MOST_CROPS)
+    # The tracer takes an axis of 1 for a fixed one.
+    example = torch.randn(2 if has_batches else 1, 3, 2 * fewest * multiple, 3 * fewest * multiple)
     with _quiet():
         program = torch.onnx.export(
             network,
             (example,),
             input_names=[INPUT_NAME],
             output_names=[field.name for field in network.fields],
-            dynamic_shapes=({2: multiple * height, 3: multiple * width},),
+            dynamic_shapes=(axes,),
             dynamo=True,
             optimize=True,
             verbose=False,
@@ -125,16 +133,18 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _largest_difference(network: PoseNetwork, content: bytes) -> float:
+def _largest_difference(network: PoseNetwork, content: bytes, *, has_batches: bool) -> float:
     """Largest difference between file and network over all outputs, in standard deviations of the output."""
     onnxruntime = require("onnxruntime", extra="export")
     multiple, fewest = network.size_multiple, _fewest(network)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for rows, columns in ((2 * fewest, 2 * fewest), (5 * fewest // 2, 7 * fewest // 2)):
-        image = torch.randn(
-            1, 3, rows * multiple, columns * multiple, generator=torch.Generator().manual_seed(rows)
-        )
+    shapes = (
+        (1, 3, 2 * fewest * multiple, 2 * fewest * multiple),
+        (3 if has_batches else 1, 3, 5 * fewest // 2 * multiple, 7 * fewest // 2 * multiple),
+    )
+    for seed, shape in enumerate(shapes):
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         with torch.inference_mode():
             expected = network(image)
         got = session.run([field.name for field in network.fields], {INPUT_NAME: image.numpy()})

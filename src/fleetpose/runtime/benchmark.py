@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from fleetpose.media.images import read_image
 from fleetpose.media.sources import Source, SourceKind
 from fleetpose.media.video import Frame, open_video
 from fleetpose.results import PoseResult
-from fleetpose.runtime.canvas import Network
+from fleetpose.runtime.canvas import BatchNetwork, Network, takes_batches
 from fleetpose.runtime.cascade import coco_boxes, is_top_down
 from fleetpose.runtime.ceiling import has_int8_layers, peak_gflops
 from fleetpose.runtime.choice import AUTO, Engine, engines_for, model_files, start
@@ -160,6 +160,7 @@ class _Watched:
         self.description: ModelDescription = network.description
         self.pixels = 0
         self.busy_s = 0.0
+        self.takes_batches = takes_batches(network)
         self._network = network
 
     def run(self, image: Array) -> dict[str, Array]:
@@ -167,6 +168,13 @@ class _Watched:
         maps = self._network.run(image)
         self.busy_s += time.perf_counter() - start_s
         self.pixels += image.shape[2] * image.shape[3]
+        return maps
+
+    def run_batch(self, images: Array) -> dict[str, Array]:
+        start_s = time.perf_counter()
+        maps = cast("BatchNetwork", self._network).run_batch(images)
+        self.busy_s += time.perf_counter() - start_s
+        self.pixels += images.shape[0] * images.shape[2] * images.shape[3]
         return maps
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -21,6 +22,33 @@ class Network(Protocol):
 
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
+
+
+@runtime_checkable
+class BatchNetwork(Network, Protocol):
+    """A network that may look at several pictures at once.
+
+    Attributes:
+        takes_batches: whether it does; older model files take one picture at a time.
+    """
+
+    takes_batches: bool
+
+    def run_batch(self, images: Array) -> dict[str, Array]:
+        """Input tensor `[B, 3, H, W]`, normalised → maps `[B, C, h, w]` by field name."""
+
+
+def takes_batches(network: Network) -> bool:
+    """Whether a network looks at several pictures at once."""
+    return isinstance(network, BatchNetwork) and network.takes_batches
+
+
+def run_each(network: Network, canvases: Sequence[Array]) -> list[dict[str, Array]]:
+    """Run a network on input tensors `[1, 3, H, W]` of one size, at once if it can → maps of each."""
+    if len(canvases) > 1 and isinstance(network, BatchNetwork) and network.takes_batches:
+        maps = network.run_batch(np.concatenate(canvases))
+        return [{name: values[row] for name, values in maps.items()} for row in range(len(canvases))]
+    return [network.run(canvas) for canvas in canvases]
 
 
 def draw_canvas(

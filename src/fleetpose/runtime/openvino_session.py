@@ -27,9 +27,11 @@ class OpenVinoSession:
 
     Attributes:
         description: what the file says about itself.
+        takes_batches: whether the file's input has a free first axis.
     """
 
     description: ModelDescription
+    takes_batches: bool
 
     def __init__(
         self, path: str | Path, *, threads: int | None = None, precision: Precision | str = "f32"
@@ -57,6 +59,7 @@ class OpenVinoSession:
         model = _read(core, Path(path))
         self.description = _describe(model, Path(path))
         self._outputs = list(self.description.outputs)
+        self.takes_batches = bool(model.input().get_partial_shape()[0].is_dynamic)
         found = [output.get_any_name() for output in model.outputs]
         if sorted(found) != sorted(self._outputs):
             raise CheckpointError(
@@ -75,9 +78,17 @@ class OpenVinoSession:
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
         check_image(image, self.description)
+        return {name: values[0] for name, values in self._maps(image).items()}
+
+    def run_batch(self, images: Array) -> dict[str, Array]:
+        """Input tensor `[B, 3, H, W]`, normalised → maps `[B, C, h, w]` by field name."""
+        check_image(images[:1], self.description)
+        return self._maps(images)
+
+    def _maps(self, images: Array) -> dict[str, Array]:
         # Outputs are copied, because the next call writes into the same memory.
-        maps = self._request.infer({INPUT_NAME: image}, share_inputs=True, share_outputs=False)
-        return {name: maps[name][0] for name in self._outputs}
+        maps = self._request.infer({INPUT_NAME: images}, share_inputs=True, share_outputs=False)
+        return {name: maps[name] for name in self._outputs}
 
 
 def has_bf16(core: Any) -> bool:  # noqa: ANN401 - an optional package

@@ -37,9 +37,11 @@ class OnnxSession:
 
     Attributes:
         description: what the file says about itself.
+        takes_batches: whether the file's input has a free first axis.
     """
 
     description: ModelDescription
+    takes_batches: bool
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         """Load the model file `path`; `threads` limits its processor threads, None for one per core.
@@ -58,6 +60,8 @@ class OnnxSession:
         self._session = _open(Path(path), options)
         self.description = _describe(self._session, Path(path))
         self._outputs = list(self.description.outputs)
+        # A free axis has a name in place of a number.
+        self.takes_batches = not isinstance(self._session.get_inputs()[0].shape[0], int)
         found = [output.name for output in self._session.get_outputs()]
         if found != self._outputs:
             raise CheckpointError(
@@ -67,8 +71,16 @@ class OnnxSession:
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
         check_image(image, self.description)
-        maps = self._session.run(self._outputs, {INPUT_NAME: image})
-        return {name: values[0] for name, values in zip(self._outputs, maps, strict=True)}
+        return {name: values[0] for name, values in self._maps(image).items()}
+
+    def run_batch(self, images: Array) -> dict[str, Array]:
+        """Input tensor `[B, 3, H, W]`, normalised → maps `[B, C, h, w]` by field name."""
+        check_image(images[:1], self.description)
+        return self._maps(images)
+
+    def _maps(self, images: Array) -> dict[str, Array]:
+        maps = self._session.run(self._outputs, {INPUT_NAME: images})
+        return dict(zip(self._outputs, maps, strict=True))
 
 
 def check_image(image: Array, description: ModelDescription) -> None:

@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float32]
 class TorchSession:
     """A network and the description that its model file would have; counterpart of `OnnxSession`."""
 
+    takes_batches = True
+
     def __init__(
         self,
         network: PoseNetwork,
@@ -40,7 +42,11 @@ class TorchSession:
 
     def run(self, image: Array) -> dict[str, Array]:
         """Input tensor `[1, 3, H, W]`, normalised → maps `[C, h, w]` by field name."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        return {name: values[0] for name, values in self.run_batch(image).items()}
+
+    def run_batch(self, images: Array) -> dict[str, Array]:
+        """Input tensor `[B, 3, H, W]`, normalised → maps `[B, C, h, w]` by field name."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         with torch.inference_mode():
             maps = self._network(tensor.contiguous(memory_format=self._format))
-        return {name: values[0].float().cpu().numpy() for name, values in maps.items()}
+        return {name: values.float().cpu().numpy() for name, values in maps.items()}
