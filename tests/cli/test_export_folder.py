@@ -47,6 +47,7 @@ def test_int8_tells_what_each_layer_suffers(fleetpose_here, dots_model, pictures
     assert "onnx int8: AP" in out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_all_formats_with_proof_against_pytorch(
     fleetpose_here, tmp_path, two_convolutions, pictures, photo
 ):
