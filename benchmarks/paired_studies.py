@@ -344,7 +344,7 @@ def table(results: Results, study: str, arms: Sequence[str], *, seeds: int, scal
         for seed in range(seeds)
     ]
     whole = [pair for pair in found if None not in pair]
-    for metric in METRICS:
+    for metric in METRICS if whole else ():
         before, after = np.array([[row[metric] for row in pair if row] for pair in whole]).T
         pairs = after - before
         mean, half = paired_interval(pairs.tolist())

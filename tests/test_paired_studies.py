@@ -69,6 +69,13 @@ def test_a_half_made_pair_is_left_out_of_the_table(paired_studies, tmp_path):
     assert rows[0] == "| sleep | loss | 5.000 | 7.000 | +2.000 | +2.000 ± inf |"
 
 
+def test_the_table_of_a_study_without_a_whole_pair_is_empty(paired_studies, tmp_path):
+    results = paired_studies.Results(tmp_path / "results.json")
+    results.add(_row("less", 0, **dict.fromkeys(paired_studies.METRICS, 1.0)))
+
+    assert list(paired_studies.table(results, "sleep", ["less", "more"], seeds=3, scale=1.0)) == []
+
+
 def test_errors_are_counted_in_torsos_and_only_where_there_are_labels(paired_studies):
     person = np.zeros((17, 3))
     person[[5, 12, 9]] = [(0, 0, 2), (30, 40, 2), (100, 100, 1)]  # a torso of 50 pixels, one wrist
