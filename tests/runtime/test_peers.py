@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,8 @@ def test_a_missing_file_and_a_missing_package_are_told(tmp_path, monkeypatch):
         Peer("movenet", tmp_path / "gone.tflite")
 
     (tmp_path / "there.tflite").touch()
-    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)  # it may have been imported before
     with pytest.raises(MissingExtraError, match=r"fleetpose\[peers\]"):
         Peer("movenet", tmp_path / "there.tflite")
 

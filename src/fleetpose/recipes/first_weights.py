@@ -4,8 +4,9 @@ Command: `fleetpose train first-weights --data DIR`, where DIR holds `lspet`, `l
 `backgrounds` and, for the learning curve only, `coco_dev`.
 
 The papers train for hundreds of epochs on COCO from ImageNet weights; here there are neither. So the run
-begins with small scenes of one person, where an update costs a quarter, and ends with mosaics; and heatmaps
-are also compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind it.
+begins with small scenes of one person, where an update costs a quarter, and ends with mosaics of people of
+all sizes, some larger than the picture; and heatmaps are also compared as distributions
+(`losses.location_loss`). `docs/training-log.md` has the trials behind it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ def recipe(data: Path) -> TrainConfig:
                 scenes=SceneSettings(tiles=(0.5, 0.25, 0.25), person_share=(0.5, 1.15), light=0.6),
             ),
             Phase(
-                size=(192, 192),
+                size=(160, 160),
                 batch=16,
-                steps=1000,
-                scenes=SceneSettings(tiles=(0.4, 0.2, 0.4), person_share=(0.4, 1.1), light=0.6),
+                steps=7000,
+                scenes=SceneSettings(
+                    tiles=(0.4, 0.2, 0.4), person_share=(0.3, 1.5), zoom=(0.7, 2.0), shift=0.2, light=0.6
+                ),
             ),
         ),
         optimiser=OptimiserSettings(lr=1.5e-3),
@@ -55,7 +58,7 @@ def recipe(data: Path) -> TrainConfig:
 RECIPES = {
     "first-weights": Recipe(
         summary="litepose-plain on small inputs, an evening of CPU",
-        expected="coco_dev AP 0.8 / AP50 2.8 at 256 pixels, kept-out lspet PCK 26.2 (docs/training-log.md)",
+        expected="with more data and steps, what docs/model-cards tell (docs/training-log.md)",
         settled="nothing: it is ours",
         config=recipe,
     )

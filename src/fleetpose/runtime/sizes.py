@@ -18,7 +18,7 @@ from fleetpose.runtime.cascade import Finder
 from fleetpose.runtime.timing import Stopwatch
 
 #: People of different sizes whose boxes overlap by more than this (intersection over union) are one.
-SAME_PERSON = 0.6
+SAME_PERSON = 0.5
 
 
 class SeveralSizes:
