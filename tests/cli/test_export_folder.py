@@ -151,7 +151,11 @@ def _without(package):
         ({}, "holds no model"),
         ({"model.onnx": "hello"}, "cannot read the model"),
         ({"a.onnx": "", "b.onnx": ""}, "holds several models"),
-        ({"model.ncnn.param": "hello"}, "description.json"),
+        pytest.param(
+            {"model.ncnn.param": "hello"},
+            "description.json",
+            marks=pytest.mark.skipif(find_spec("ncnn") is None, reason="ncnn is not installed"),
+        ),
     ],
 )
 def test_a_wrong_folder_is_told_in_one_line(fleetpose_here, tmp_path, photo, files, message):

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fleetpose.compress.nncf import EXTRA, quantise_with_nncf
+from fleetpose.compress.nncf import quantise_with_nncf
 from fleetpose.compress.quantise import PROBES, LayerHarm, Quantiser, as_inputs
 from fleetpose.errors import CheckpointError, ConfigError, require
 from fleetpose.export.artefact import STEM, draft_of, write_companions
@@ -279,7 +279,7 @@ def _check(targets: Sequence[str], precision: str, calibration: Sequence[Path]) 
 def _check_nncf(targets: Sequence[str], precision: str) -> None:
     if precision != "int8" or "openvino" not in targets:
         raise ConfigError("NNCF makes int8 models for OpenVINO: ask for precision int8 and format openvino")
-    require("nncf", extra=EXTRA)
+    require("nncf", extra="nncf")
 
 
 def _started(target: str, path: Path) -> Network:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 
-EXTRA = "nncf"
 #: What OpenVINO calls convolutions; the last is the transposed one.
 _CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData"}
 #: OpenVINO reads a convolution with a bias as two operators, of which the first bears this behind its name.
@@ -38,8 +37,8 @@ def quantise_with_nncf(model: ModelProto, inputs: Sequence[Array], *, spared: Co
     Raises:
         MissingExtraError: the `nncf` extra is not installed.
     """
-    nncf = require("nncf", extra=EXTRA)
-    openvino = require("openvino", extra=EXTRA)
+    nncf = require("nncf", extra="nncf")
+    openvino = require("openvino", extra="nncf")
     nncf.set_log_level(logging.ERROR)
     graph = openvino.Core().read_model(model.SerializeToString())
     wanted = set(spared)
