@@ -149,7 +149,7 @@ def test_docstrings_use_the_axis_letters_of_the_page():
         if set(AXIS.findall(shape)) - legend
     }
 
-    assert legend == set("BNMKLCTRHWhw")
+    assert legend == set("BNMKLCFTRHWhw")
     assert strange == set()
 
 
