@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ class Maker(Protocol[Drawn_co]):
         ...
 
 
-class NumberedDataset(Dataset[Item], Generic[Drawn, AnyCodec]):
+class NumberedDataset(Dataset[Item], ABC, Generic[Drawn, AnyCodec]):
     """Sample number i with its targets; the number and the seed alone decide what it shows."""
 
     def __init__(self, *, maker: Maker[Drawn], codec: AnyCodec, size: tuple[int, int], seed: int) -> None:
@@ -38,9 +39,9 @@ class NumberedDataset(Dataset[Item], Generic[Drawn, AnyCodec]):
     def __getitem__(self, index: int) -> Item:
         return self.encoded(self.maker.make(np.random.default_rng([self.seed, index]), self.size))
 
+    @abstractmethod
     def encoded(self, drawn: Drawn) -> Item:
         """Picture and labels of a scene or crop."""
-        raise NotImplementedError
 
 
 def scene_makers(config: TrainConfig) -> list[SceneMaker]:
