@@ -238,7 +238,7 @@ def test_files_that_ask_for_something_else_are_refused(fake_description):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"decoding": "darc"}, "decoding must be one of dark, quarter, parabola, got 'darc'"),
+        ({"decoding": "darc"}, "decoding must be one of dark, quarter, parabola, expected_oks, got 'darc'"),
         ({"kernel_cells": 4}, "kernel_cells must be an odd number of cells, got 4"),
         ({"sigma_cells": 0}, "sigma_cells must be more than 0"),
         ({"box_padding": float("nan")}, "box_padding must be more than 0"),

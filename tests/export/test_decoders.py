@@ -9,12 +9,13 @@ import pytest
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.codecs.efficientpose import EfficientPoseCodec
+from fleetpose.codecs.expected_oks import person_scores
 from fleetpose.codecs.fields import Field, FieldKind, associative_embedding_fields
 from fleetpose.codecs.grouping import GroupingSettings
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.export.artefact import DECODERS, completed
 from fleetpose.export.decoders import associative_embedding, efficientpose, top_down
-from fleetpose.skeletons import MPII
+from fleetpose.skeletons import COCO, MPII
 
 SIZE = (160, 192)
 
@@ -108,6 +109,8 @@ def test_of_equal_cells_the_middle_counts():
         *({"decoding": "dark", "kernel_cells": side} for side in (1, 3, 5, 7, 9, 11)),
         {"decoding": "quarter", "is_corner_aligned": True},
         {"decoding": "parabola"},
+        {"decoding": "expected_oks", "sigmas": COCO.sigmas},
+        {"decoding": "expected_oks", "sigmas": COCO.sigmas, "person_share": 0.6, "is_corner_aligned": True},
     ],
 )
 def test_a_crop_gives_the_same_keypoints(settings, seed):
@@ -115,11 +118,23 @@ def test_a_crop_gives_the_same_keypoints(settings, seed):
     rng = np.random.default_rng(seed)
     places = np.column_stack([rng.uniform(-3, 99, 17), rng.uniform(-3, 131, 17), np.full(17, 2)])
     maps = codec.encode(places)["heatmaps_s4"] + rng.normal(0, 0.03, (17, 32, 24)).astype(np.float32)
-    maps[3], maps[4] = -1.0, 0.3
+    maps[3] = -1.0
+    if not codec.has_expected_scores:  # the middle cells of an even map tie, and rounding decides
+        maps[4] = 0.3
 
     keypoints, _ = top_down.decode({"heatmaps_s4": maps}, _about(codec))
 
     np.testing.assert_allclose(keypoints[0], codec.decode({"heatmaps_s4": maps}), atol=1e-3)
+
+
+def test_a_crop_that_decodes_by_expected_similarity_gives_the_same_score():
+    fields = (Field(FieldKind.HEATMAPS, 17, stride=4),)
+    codec = TopDownCodec(fields=fields, decoding="expected_oks", sigmas=COCO.sigmas)
+    maps = np.random.default_rng(0).random((17, 32, 24)).astype(np.float32) ** 9
+
+    keypoints, scores = top_down.decode({"heatmaps_s4": maps}, _about(codec))
+
+    np.testing.assert_allclose(scores, person_scores(keypoints[..., 2], np.ones(1)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +168,7 @@ def test_efficientpose_finds_nobody_where_nothing_is():
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"), [("associative_embedding", 140), ("top_down", 75), ("efficientpose", 50)]
+    ("kind", "most"), [("associative_embedding", 140), ("top_down", 95), ("efficientpose", 50)]
 )
 def test_a_decoder_is_short_enough_to_be_ported(kind, most):
     lines = DECODERS[kind].read_text(encoding="utf-8").splitlines()

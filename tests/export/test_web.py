@@ -15,6 +15,7 @@ import pytest
 
 from fleetpose.codecs.candidates import CandidateCodec
 from fleetpose.codecs.description import ModelDescription
+from fleetpose.codecs.expected_oks import person_scores
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import CheckpointError
@@ -23,6 +24,8 @@ from fleetpose.geometry import fit_box, fit_canvas, invert, transform_points
 from fleetpose.runtime.canvas import draw_canvas
 from fleetpose.runtime.predictor import load
 from fleetpose.runtime.session import OnnxSession, read_description
+from fleetpose.runtime.top_down import rescore
+from fleetpose.skeletons import COCO
 
 onnx = pytest.importorskip("onnx")
 
@@ -162,6 +165,8 @@ def _bare_page(folder, about: ModelDescription):
         *({"decoding": "dark", "kernel_cells": side} for side in (3, 5, 7, 9, 11)),
         {"decoding": "quarter", "is_corner_aligned": True},
         {"decoding": "parabola"},
+        {"decoding": "expected_oks", "sigmas": COCO.sigmas},
+        {"decoding": "expected_oks", "sigmas": COCO.sigmas, "person_share": 0.6},
     ],
 )
 def test_heatmaps_of_a_crop_give_the_same_keypoints(tmp_path, fake_description, settings):
@@ -181,6 +186,11 @@ def test_heatmaps_of_a_crop_give_the_same_keypoints(tmp_path, fake_description, 
     expected[:, :2] = np.where(expected[:, 2:] > 0, points, 0)
     (person,) = answer["people"]
     np.testing.assert_allclose(person["keypoints"], expected, atol=5e-3)
+    scores, box = expected[None, :, 2], np.ones(1)
+    score = (
+        person_scores(scores, box) if codec.has_expected_scores else rescore(expected[None], box, above=0.2)
+    )
+    assert person["score"] == pytest.approx(score[0], abs=1e-4)
 
 
 @needs_node

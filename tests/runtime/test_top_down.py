@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import flip_boxes, flip_points
 from fleetpose.media.images import write_image
 from fleetpose.media.video import VideoWriter
 from fleetpose.runtime.predictor import Predictor, load
 from fleetpose.runtime.session import OnnxSession
-from fleetpose.runtime.top_down import check_boxes, rescore
+from fleetpose.runtime.timing import Stopwatch
+from fleetpose.runtime.top_down import TopDown, check_boxes, rescore
 
 SIZE = (256, 400)
 
@@ -101,6 +103,25 @@ def test_faint_keypoints_do_not_count_in_the_score():
     scores = rescore(keypoints, np.array([0.5, 1, 1]), above=0.2)
 
     np.testing.assert_allclose(scores, [0.4, 0, 0])
+
+
+def test_expected_similarities_of_all_keypoints_count_in_the_score(crop_dots_model, draw_dots, two_people):
+    network = OnnxSession(crop_dots_model, threads=1)
+    about = network.description
+    codec = TopDownCodec(
+        fields=about.fields, input_size=(256, 192), decoding="expected_oks", sigmas=about.skeleton.sigmas
+    )
+    image = draw_dots(two_people, SIZE)
+    boxes = np.column_stack([_boxes(two_people), [0.3, 0.9]]).astype(np.float32)
+    image[:60, 250:] = 0  # without head or arms
+
+    result = TopDown(network, codec).find(image, boxes, Stopwatch())
+
+    squares = np.square(result.keypoints[..., 2])
+    assert (squares.min(axis=1) < 0.01).any()
+    order = np.argsort(-result.keypoints[:, :, 0].mean(axis=1))
+    box_scores = np.where(order.argsort() == 0, 0.9, 0.3)
+    np.testing.assert_allclose(result.scores, np.sqrt(box_scores * squares.mean(axis=1)), rtol=1e-5)
 
 
 def test_a_person_in_two_boxes_is_one(predictor, draw_dots, two_people):

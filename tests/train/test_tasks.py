@@ -102,11 +102,27 @@ def test_a_top_down_network_has_one_field_of_heatmaps(config):
 def test_the_codec_has_the_spread_padding_and_size_of_training(top_down):
     last = replace(top_down.phases[-1], crops=CropSettings(padding=1.5))
 
-    settings = task_of(build("slimdeconv-plain"), replace(top_down, phases=(last,))).codec.settings()
+    settings = task_of(
+        build("slimdeconv-plain", num_keypoints=3), replace(top_down, phases=(last,))
+    ).codec.settings()
 
     assert (settings["sigma_cells"], settings["box_padding"]) == (1.0, 1.5)
     assert settings["input_size"] == [64, 64]
     assert settings["kernel_cells"] == 5
+
+
+@pytest.mark.parametrize(
+    ("location", "presence", "decoding", "sigmas"),
+    [(1.0, 1.0, "expected_oks", 3), (0.0, 1.0, "dark", 0), (0.1, 0.0, "dark", 0)],
+)
+def test_maps_trained_as_chances_of_places_decode_by_expected_similarity(
+    top_down, location, presence, decoding, sigmas
+):
+    loss = LossSettings(location=location, presence=presence, sigma_cells=(1.0,))
+
+    codec = task_of(build("slimdeconv-plain", num_keypoints=3), replace(top_down, loss=loss)).codec
+
+    assert (codec.decoding, len(codec.sigmas)) == (decoding, sigmas)
 
 
 def test_crops_learn_two_people_by_heart(top_down, train, tmp_path):

@@ -22,6 +22,7 @@ from fleetpose.runtime.bottom_up import BottomUp, BottomUpSettings, Codec
 from fleetpose.runtime.canvas import Network, normalise
 from fleetpose.runtime.cascade import (
     NO_BOXES,
+    SAME_REFINED,
     WHOLE,
     Boxed,
     BoxSource,
@@ -33,7 +34,7 @@ from fleetpose.runtime.cascade import (
 from fleetpose.runtime.choice import AUTO, open_session
 from fleetpose.runtime.sizes import SeveralSizes
 from fleetpose.runtime.timing import Stopwatch
-from fleetpose.runtime.top_down import TopDown
+from fleetpose.runtime.top_down import TopDown, TopDownSettings
 from fleetpose.weights import DEFAULT_SHORT_SIDES, default_refiner
 
 __all__ = ["Network", "Picture", "Predictor", "load", "normalise"]
@@ -184,7 +185,9 @@ class Predictor:
                 raise ConfigError("short_side must be a number of pixels, or several, got none")
             self._finder = SeveralSizes(finders) if len(finders) > 1 else finders[0]
         if refiner is not None:
-            self._finder = Cascade(self._finder, _top_down(refiner, has_flip_test=has_flip_test))
+            settings = TopDownSettings(redundancy=SAME_REFINED)
+            second = _top_down(refiner, has_flip_test=has_flip_test, settings=settings)
+            self._finder = Cascade(self._finder, second)
         self.name = self._first_name = network.description.name
         if refiner is not None:
             self.name += f" + {refiner.description.name}"
@@ -290,9 +293,9 @@ class Predictor:
             )
 
 
-def _top_down(network: Network, *, has_flip_test: bool) -> TopDown:
+def _top_down(network: Network, *, has_flip_test: bool, settings: TopDownSettings | None = None) -> TopDown:
     codec = TopDownCodec.from_description(network.description)
-    return TopDown(network, codec, has_flip_test=has_flip_test)
+    return TopDown(network, codec, has_flip_test=has_flip_test, settings=settings)
 
 
 def _codec(description: ModelDescription) -> Codec:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.codecs.cleanup import remove_redundant
+from fleetpose.codecs.expected_oks import person_scores
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import Image, fit_box, invert, keypoint_boxes, transform_points
@@ -28,7 +29,7 @@ class TopDownSettings:
 
     Attributes:
         keypoint_threshold: a person's score is the box's score times the mean score of the keypoints above
-            this.
+            this. Models that decode by expected similarity have a rule of their own, without it.
         redundancy: of people more alike than this the surer stays (object keypoint similarity); 1 for all.
     """
 
@@ -77,7 +78,7 @@ class TopDown:
         """
         size = (image.shape[0], image.shape[1])
         keypoints = clip_keypoints(self._keypoints(image, boxes, watch), size)
-        scores = rescore(keypoints, boxes[:, 4], above=self._settings.keypoint_threshold)
+        scores = self._scores(keypoints, boxes[:, 4])
         skeleton = self.description.skeleton
         kept = remove_redundant(
             keypoints, scores, sigmas=skeleton.sigmas, threshold=self._settings.redundancy
@@ -92,6 +93,11 @@ class TopDown:
             skeleton=skeleton,
             timings_ms=watch.steps_ms,
         )
+
+    def _scores(self, keypoints: Array, box_scores: Array) -> Array:
+        if self._codec.has_expected_scores:
+            return person_scores(keypoints[..., 2], box_scores)
+        return rescore(keypoints, box_scores, above=self._settings.keypoint_threshold)
 
     def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch) -> Array:
         """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture."""

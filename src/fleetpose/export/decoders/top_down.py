@@ -24,13 +24,37 @@ def decode(maps: dict[str, Any], about: dict[str, Any]) -> tuple[Any, Any]:
     """Heatmaps `[K, h, w]` by name → keypoints `[1, K, 3]` (x, y, score) in crop pixels, scores `[1]`."""
     (heat,), s, (field,) = maps.values(), about["codec"], about["fields"]
     points = np.zeros((1, len(heat), 3))
+    if s["decoding"] == "expected_oks":
+        found = [expected(one.astype(float), sigma, s) for one, sigma in zip(heat, s["sigmas"], strict=True)]
+        points[0] = [(*to_pixels((x, y), field, s), score) if score else (0, 0, 0) for x, y, score in found]
+        return points, np.sqrt((points[..., 2] ** 2).mean(axis=1))
     for k, one in enumerate(heat):
         y, x = np.unravel_index(one.argmax(), one.shape)
         if one[y, x] > 0:
-            cell = np.array(top(one.astype(float), int(x), int(y), s))
-            pixel = cell * field["stride"] if s["is_corner_aligned"] else (cell + 0.5) * field["stride"] - 0.5
-            points[0, k] = *pixel, min(one[y, x], 1)
+            cell = top(one.astype(float), int(x), int(y), s)
+            points[0, k] = *to_pixels(cell, field, s), min(one[y, x], 1)
     return points, points[..., 2].mean(axis=1)
+
+
+def to_pixels(cell: Any, field: dict[str, Any], s: dict[str, Any]) -> Any:  # noqa: ANN401 - arrays
+    """Place in cells → in crop pixels."""
+    shift = 0 if s["is_corner_aligned"] else 0.5
+    return (np.array(cell) + shift) * field["stride"] - shift
+
+
+def expected(one: Any, sigma: float, s: dict[str, Any]) -> tuple[float, float, float]:  # noqa: ANN401
+    """Where the expected similarity of one map is highest → (x, y, score) in cells."""
+    h, w = one.shape
+    odds = np.clip(one, 1e-5, 1 - 1e-5)
+    odds /= 1 - odds
+    spread = max(0.7, 2 * sigma * s["person_share"] * h)
+    down, across = (
+        np.exp(-0.5 * (np.subtract.outer(range(side), range(side)) / spread) ** 2) for side in (h, w)
+    )
+    blurred = down @ (odds / odds.sum()) @ across
+    y, x = (int(place) for place in np.unravel_index(blurred.argmax(), (h, w)))
+    score = np.sqrt(min(max(one.max(), 0), 1) * min(blurred[y, x], 1))
+    return *top(blurred, x, y, {"decoding": "parabola"}), score
 
 
 def top(one: Any, x: int, y: int, s: dict[str, Any]) -> tuple[float, float]:  # noqa: ANN401 - an array

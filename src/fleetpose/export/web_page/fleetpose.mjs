@@ -38,8 +38,7 @@ export async function predict(image, description, run, { threshold = 0.1, boxes 
       const affine = fitBox(box, codec.input_size, codec.box_padding);
       const outputs = await run(canvas(image, affine, codec.input_size, description.input), codec.input_size);
       const keypoints = back(decodeTopDown(outputs, description), affine, size);
-      const seen = keypoints.map((one) => one[2]).filter((score) => score > 0.2);
-      people.push({ keypoints, score: seen.reduce((sum, one) => sum + one, 0) / Math.max(1, seen.length) });
+      people.push({ keypoints, score: personScore(keypoints.map((one) => one[2]), codec) });
     }
   } else {
     const [affine, canvasSize] = fitCanvas(size, description.input);
@@ -129,12 +128,37 @@ export function decodeTopDown(outputs, { codec, fields }) {
   const stride = fields[0].stride;
   return Array.from({ length: count }, (_, k) => {
     const map = data.subarray(k * h * w, (k + 1) * h * w);
-    const best = map.reduce((highest, value, cell) => (value > map[highest] ? cell : highest), 0);
-    if (!(map[best] > 0)) return [0, 0, 0];
-    const [x, y] = top(map, best % w, Math.floor(best / w), [h, w], codec);
+    const height = Math.min(map[highest(map)], 1);
+    if (!(height > 0)) return [0, 0, 0];
+    const isExpected = codec.decoding === "expected_oks";
+    const judged = isExpected ? expected(map, [h, w], Math.max(0.7, 2 * codec.sigmas[k] * codec.person_share * h)) : map;
+    const best = highest(judged);
+    const [x, y] = top(judged, best % w, Math.floor(best / w), [h, w], codec);
     const pixel = (cell) => (codec.is_corner_aligned ? cell * stride : (cell + 0.5) * stride - 0.5);
-    return [pixel(x), pixel(y), Math.min(map[best], 1)];
+    return [pixel(x), pixel(y), isExpected ? Math.sqrt(height * Math.min(judged[best], 1)) : height];
   });
+}
+
+const highest = (map) => map.reduce((best, value, cell) => (value > map[best] ? cell : best), 0);
+
+// Similarity to the true place that a guess in each cell can expect, if the map tells the chances of places.
+function expected(map, [h, w], spread) {
+  const odds = Float64Array.from(map, (value) => clamp(value, 1e-5, 1 - 1e-5)).map((chance) => chance / (1 - chance));
+  const sum = odds.reduce((total, one) => total + one, 0);
+  const weights = Array.from({ length: Math.max(h, w) }, (_, d) => Math.exp(-0.5 * (d / spread) ** 2));
+  const blurred = (from, length, step) => from.map((_, cell) => {
+    const place = Math.floor(cell / step) % length;
+    let total = 0;
+    for (let other = 0; other < length; other++) total += weights[Math.abs(other - place)] * from[cell + (other - place) * step];
+    return total;
+  });
+  return blurred(blurred(odds.map((one) => one / sum), w, 1), h, w);
+}
+
+function personScore(scores, codec) {
+  const mean = (some) => some.reduce((sum, one) => sum + one, 0) / Math.max(1, some.length);
+  if (codec.decoding === "expected_oks") return Math.sqrt(mean(scores.map((one) => one * one)));
+  return mean(scores.filter((one) => one > 0.2));
 }
 
 function top(map, x, y, [h, w], codec) {
@@ -143,7 +167,7 @@ function top(map, x, y, [h, w], codec) {
     if (!(x > 1 && x < w - 1 && y > 1 && y < h - 1)) return [x, y];
     return [x + 0.25 * Math.sign(at(x + 1, y) - at(x - 1, y)), y + 0.25 * Math.sign(at(x, y + 1) - at(x, y - 1))];
   }
-  if (codec.decoding === "parabola") return parabolas(at, x, y, [h, w]);
+  if (codec.decoding === "parabola" || codec.decoding === "expected_oks") return parabolas(at, x, y, [h, w]);
   if (!(x >= 2 && x < w - 2 && y >= 2 && y < h - 2)) return [x, y];
   const taps = kernel(codec.kernel_cells);
   const reach = (taps.length - 1) / 2;

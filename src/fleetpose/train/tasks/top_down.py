@@ -15,6 +15,7 @@ from fleetpose.codecs.top_down import KEYPOINT_WEIGHTS, TopDownCodec
 from fleetpose.data.crops import Crop
 from fleetpose.errors import ConfigError
 from fleetpose.losses import top_down_losses
+from fleetpose.skeletons import load_skeleton
 from fleetpose.train.config import TrainConfig
 from fleetpose.train.stream import Item, Labels, tensors
 from fleetpose.train.tasks.numbered import NumberedDataset, crop_makers
@@ -42,11 +43,15 @@ class TopDown:
             )
         _, (sigma,) = config.loss.per_heatmap(1, config.model)
         last = config.phases[-1]
+        # Both losses together make the map a distribution over cells and its height a chance.
+        are_chances = min(config.loss.location, config.loss.presence) > 0
         self.input_size = last.size
         self.codec = TopDownCodec(
             fields=fields,
             input_size=last.size,
             sigma_cells=sigma,
+            decoding="expected_oks" if are_chances else "dark",
+            sigmas=load_skeleton(config.skeleton).sigmas if are_chances else (),
             kernel_cells=_kernel_cells(sigma),
             box_padding=last.crops.padding,
         )
