@@ -37,6 +37,7 @@ from fleetpose.train.card import card_of, describe_environment
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings
 from fleetpose.train.curves import draw_curves
+from fleetpose.train.depthwise import depthwise_gradients
 from fleetpose.train.log import Table, TensorBoard
 from fleetpose.train.machine import machine_settings
 from fleetpose.train.networks import build_network, take_starting_weights
@@ -155,6 +156,7 @@ class _Run:
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
         self.frozen = freeze(network, config.frozen)
         self.network, self.optimiser = fabric.setup(network, optimiser_for(network, config.optimiser))
+        self.gradients = depthwise_gradients(fabric.device)
         self.network.train()
         for module in self.frozen:
             module.eval()  # or the statistics of its normalisation would move
@@ -283,7 +285,8 @@ class _Run:
         seed = _step_seed(config.seed, self.progress.step, 0)
         if isinstance(self.task, BatchPreparer):
             normalised, labels = self.task.prepare(self.network.module, normalised, labels, seed=seed)
-        predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        with self.gradients:
+            predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
         losses = self.task.losses(predicted, labels)
         if self.teacher is not None and teacher is not None:
             taught, masks = self.teacher(images, normalised, labels)

@@ -1,0 +1,201 @@
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fleetpose.models import build
+from fleetpose.train import depthwise
+from fleetpose.train.depthwise import depthwise_gradients
+
+numba = pytest.importorskip("numba", reason="quick gradients need numba: pip install 'fleetpose[train]'")
+
+tap_sums = pytest.importorskip("fleetpose.train.tap_sums")
+
+CPU = torch.device("cpu")
+
+
+def _gradients(x, weight, way, **settings):
+    """Output and gradients of a depthwise convolution whose output's gradient is uneven."""
+    x, weight = x.clone(memory_format=torch.preserve_format).requires_grad_(), weight.clone().requires_grad_()
+    with way:
+        out = torch.conv2d(x, weight, groups=len(weight), **settings)
+    out.backward(torch.linspace(-1, 1, out.numel()).sin().to(out.dtype).view(out.shape))
+    return out.detach(), x.grad, weight.grad
+
+
+def _is_near(a, b, tolerance):
+    return (a.double() - b.double()).norm() <= tolerance * b.double().norm()
+
+
+def _is_quick(out):
+    return "Depthwise" in type(out.grad_fn).__name__
+
+
+@pytest.mark.parametrize("kernel", [5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("batch", "channels", "size"), [(1, 16, (9, 13)), (3, 40, (12, 7)), (2, 33, (1, 1))])
+def test_gradients_equal_the_ordinary_ones(kernel, stride, batch, channels, size):
+    torch.manual_seed(0)
+    x, weight = torch.randn(batch, channels, *size), torch.randn(channels, 1, kernel, kernel)
+    x = x.contiguous(memory_format=torch.channels_last)
+    settings = {"stride": stride, "padding": kernel // 2}
+
+    quick = _gradients(x, weight, depthwise_gradients(CPU), **settings)
+    ordinary = _gradients(x.double(), weight.double(), nullcontext(), **settings)
+
+    assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
+
+
+@pytest.mark.parametrize("padding", [0, (1, 3), (3, 0)])
+def test_any_border_is_right(padding):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 20, 11, 14), torch.randn(20, 1, 5, 5)
+
+    quick = _gradients(x, weight, depthwise_gradients(CPU), padding=padding)
+    ordinary = _gradients(x, weight, nullcontext(), padding=padding)
+
+    assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        torch.Tensor.contiguous,
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda x: torch.cat([x, x], dim=1).contiguous(memory_format=torch.channels_last)[:, : x.shape[1]],
+    ],
+    ids=["channels first", "transposed", "a part of something larger"],
+)
+def test_any_order_in_memory_is_right(arrange):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 24, 10, 8), torch.randn(24, 1, 5, 5)
+
+    quick = _gradients(arrange(x), weight, depthwise_gradients(CPU), padding=2)
+    ordinary = _gradients(x, weight, nullcontext(), padding=2)
+
+    assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_under_autocast_outputs_are_half_precise_and_gradients_of_weights_are_not(kernel):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 32, 16, 16).bfloat16().float(), torch.randn(32, 1, kernel, kernel)
+    weight = weight.bfloat16().float()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        out, grad_x, grad_weight = _gradients(x, weight, depthwise_gradients(CPU), padding=kernel // 2)
+    _, _, ordinary = _gradients(x, weight, nullcontext(), padding=kernel // 2)
+
+    assert out.dtype == torch.bfloat16
+    assert (grad_x.dtype, grad_weight.dtype) == (torch.float32, torch.float32)
+    assert _is_near(grad_weight, ordinary, 2e-3)  # the output's gradient alone is rounded
+
+
+def test_gradients_do_not_depend_on_threads_or_repetition():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 72, 9, 9), torch.randn(72, 1, 5, 5)
+    threads, found = torch.get_num_threads(), []
+
+    for count in (1, 1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(_gradients(x, weight, depthwise_gradients(CPU), padding=2)[2])
+    torch.set_num_threads(threads)
+
+    assert all(one.equal(found[0]) for one in found)
+
+
+def test_a_layer_that_works_twice_learns_from_both():
+    torch.manual_seed(0)
+    x, layer = torch.randn(2, 16, 8, 8), nn.Conv2d(16, 16, 5, padding=2, groups=16, bias=False)
+
+    layer(layer(x)).sum().backward()
+    ordinary, layer.weight.grad = layer.weight.grad, None
+    with depthwise_gradients(CPU):
+        out = layer(layer(x))
+    out.sum().backward()
+
+    assert _is_near(layer.weight.grad, ordinary, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings"),
+    [
+        (16, {"padding": 2, "bias": torch.zeros(16)}),
+        (16, {"padding": 4, "dilation": 2}),
+        (16, {"padding": 2, "stride": 3}),
+        (16, {"padding": 2, "stride": (1, 2)}),
+        (16, {"padding": "same"}),
+        (8, {"padding": 2}),
+    ],
+)
+def test_other_convolutions_stay_as_they_are(channels, settings):
+    x, weight = torch.randn(1, channels, 8, 8), torch.randn(channels, 1, 5, 5, requires_grad=True)
+
+    with depthwise_gradients(CPU):
+        out = functional.conv2d(x, weight, groups=channels, **settings)
+
+    assert not _is_quick(out)
+    assert out.equal(functional.conv2d(x, weight, groups=channels, **settings))
+
+
+def test_only_convolutions_that_learn_within_are_quick():
+    x, weight = torch.randn(1, 16, 8, 8), torch.randn(16, 1, 5, 5, requires_grad=True)
+
+    with depthwise_gradients(CPU):
+        within = torch.conv2d(x, weight, groups=16)
+        frozen = torch.conv2d(x, weight.detach(), groups=16)
+        with torch.no_grad():
+            unlearnt = torch.conv2d(x, weight, groups=16)
+    outside = torch.conv2d(x, weight, groups=16)
+
+    assert [_is_quick(out) for out in (within, frozen, unlearnt, outside)] == [True, False, False, False]
+
+
+def test_nothing_changes_on_other_devices_and_without_numba(monkeypatch):
+    x, weight = torch.randn(1, 16, 8, 8), torch.randn(16, 1, 5, 5, requires_grad=True)
+
+    with depthwise_gradients(torch.device("cuda")):
+        elsewhere = torch.conv2d(x, weight, groups=16)
+    monkeypatch.setattr(depthwise.importlib.util, "find_spec", lambda _: None)
+    with depthwise_gradients(CPU):
+        without = torch.conv2d(x, weight, groups=16)
+
+    assert not _is_quick(elsewhere)
+    assert not _is_quick(without)
+
+
+def test_a_training_step_of_litepose_is_the_ordinary_one_within_rounding():
+    torch.manual_seed(0)
+    network = build("litepose-xs", num_keypoints=17).double().float().train()
+    network.to(memory_format=torch.channels_last)
+    images, found = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last), []
+    names = list(network.state_dict())
+
+    for way in (nullcontext(), depthwise_gradients(CPU)):
+        network.zero_grad()
+        with way:
+            maps = network(images)
+        sum((one**2).mean() for one in maps.values()).backward()
+        found.append({name: weight.grad.clone() for name, weight in network.named_parameters()})
+
+    ordinary, quick = found
+    assert list(network.state_dict()) == names
+    whole = torch.cat([grad.flatten() for grad in ordinary.values()]).norm()
+    assert all((quick[name] - ordinary[name]).norm() <= 1e-4 * whole for name in ordinary)
+    assert any(not quick[name].equal(ordinary[name]) for name in ordinary)
+
+
+def test_machine_code_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+    hits = []
+
+    for _ in range(2):
+        summer = tap_sums.tap_summer.__wrapped__(3, 1)
+        inputs, rows, sums = (np.zeros(cells * tap_sums.LANES, np.float32) for cells in (1, 9, 9))
+        summer(inputs, inputs, 1, 1, 1, 16, 1, 1, 1, 1, 0, 1, rows, inputs.copy(), sums)
+        hits.append(sum(summer.stats.cache_hits.values()))
+
+    assert hits == [0, 1]
