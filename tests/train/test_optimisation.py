@@ -80,7 +80,9 @@ def test_a_cyclical_rate_runs_in_triangles_whose_bounds_meet():
     assert min(rates[990:]) == pytest.approx(0.06, rel=0.1)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW"), ("muon", "Muon")]
+)
 def test_the_optimiser_is_the_one_that_is_asked_for(kind, expected):
     optimiser = optimiser_for(nn.Linear(2, 2), OptimiserSettings(kind=kind, momentum=0.8))
 

@@ -7,8 +7,8 @@ Heatmaps are sigmoids, so that they read as chances.
 
 | variant          | input     | params, 17 | MACs    |
 |------------------|-----------|------------|---------|
-| slimdeconv-plain | 192 x 128 | 4,846,721  | 0.372 G |
-| the same         | 256 x 192 |            | 0.745 G |
+| slimdeconv-plain | 192 x 128 | 6,489,345  | 0.493 G |
+| the same         | 256 x 192 |            | 0.985 G |
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class SlimDeconvPlainConfig:
     stem: int  # channels at 1/2
     stages: tuple[Stage, Stage, Stage, Stage]  # at 1/4, 1/8, 1/16 and 1/32
     deconv: tuple[int, int, int]  # channels of each doubling, at 1/16, 1/8 and 1/4
+    deconv_blocks: tuple[int, int, int] = (0, 0, 0)  # residual blocks after each doubling
 
 
 class _FusedUpsample(nn.Module):
@@ -93,6 +94,10 @@ class SlimDeconvPlain(PoseNetwork):
             _FusedUpsample(deep, trunk, out)
             for deep, trunk, out in zip(deeper, widths[-2:0:-1], config.deconv, strict=False)
         )
+        self.refinements = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(out) for _ in range(blocks)))
+            for out, blocks in zip(config.deconv, config.deconv_blocks, strict=True)
+        )
         self.predict = conv2d(config.deconv[-1], num_keypoints, bias=True)
         self.init_weights()
 
@@ -108,8 +113,8 @@ class SlimDeconvPlain(PoseNetwork):
         for stage in self.stages:
             x = stage(x)
             trunk.append(x)
-        for upsample, same_size in zip(self.upsamples, trunk[-2::-1], strict=True):
-            x = upsample(x, same_size)
+        for upsample, refine, same_size in zip(self.upsamples, self.refinements, trunk[-2::-1], strict=True):
+            x = refine(upsample(x, same_size))
         return self.named(sigmoid_heatmaps(self.predict(x), sharpness=SHARPNESS))
 
 
@@ -122,8 +127,9 @@ VARIANTS = {
     "slimdeconv-plain": SlimDeconvPlainConfig(
         (192, 128),
         stem=16,
-        stages=(Stage(32, blocks=1), Stage(64, blocks=3), Stage(128, blocks=5), Stage(256, blocks=2)),
+        stages=(Stage(32, blocks=1), Stage(64, blocks=3), Stage(128, blocks=6), Stage(256, blocks=3)),
         deconv=(64, 64, 32),
+        deconv_blocks=(1, 1, 1),
     ),
 }
 

@@ -133,7 +133,7 @@ class OptimiserSettings:
 
     Attributes:
         lr: highest learning rate.
-        kind: "adamw", "adam" or "sgd", which has a momentum.
+        kind: "adamw", "muon" (see `fleetpose.train.muon`), "adam" or "sgd", which has a momentum.
         momentum: of SGD.
         schedule: how the rate falls: "cosine" to a hundredth, at the "drops" alone, or "cyclical".
         drops: shares of the run's steps at which "drops" multiplies the rate by `drop_factor`.
@@ -142,14 +142,14 @@ class OptimiserSettings:
         lowest_share: lower bound of the first triangle, as a share of `lr`.
         last_share: where both bounds of "cyclical" have met in the end, as a share of `lr`.
         warmup_steps: steps over which the rate rises from 0.
-        weight_decay: not applied to biases and normalisation; decoupled in AdamW.
+        weight_decay: not applied to biases and normalisation; decoupled in AdamW and Muon, where 0.05 suits.
         accumulate: batches whose gradients are averaged for one step.
         clip_norm: largest norm of the gradient, 0 for no limit.
         ema_decay: decay of the running average of the weights, which is what gets exported.
     """
 
     lr: float = 2e-3
-    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    kind: Literal["adamw", "muon", "adam", "sgd"] = "adamw"
     momentum: float = 0.9
     schedule: Literal["cosine", "drops", "cyclical"] = "cosine"
     drops: tuple[float, ...] = ()

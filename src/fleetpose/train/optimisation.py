@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fleetpose.errors import ConfigError
 from fleetpose.train.config import OptimiserSettings
+from fleetpose.train.muon import Muon
 
 #: The rate ends at this share of the highest.
 LAST_RATE = 0.01
@@ -68,6 +69,8 @@ def optimiser_for(network: nn.Module, settings: OptimiserSettings) -> torch.opti
         {"params": [weight for weight in learnt if weight.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [weight for weight in learnt if weight.ndim <= 1], "weight_decay": 0.0},
     ]
+    if settings.kind == "muon":
+        return Muon(network, lr=settings.lr, weight_decay=settings.weight_decay)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
