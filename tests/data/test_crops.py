@@ -195,6 +195,26 @@ def test_something_is_painted_over_as_often_as_asked(people, arrow):
     assert max(shares) <= 0.095
 
 
+def test_coarse_crops_lose_their_detail_but_not_their_labels(people, arrow):
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    cv2.imwrite(str(people[1] / "1.png"), noise)
+    settings = replace(STILL, coarse_chance=1.0, coarse_share=(0.25, 0.25))
+    half_of_them = replace(settings, coarse_chance=0.5)
+
+    plain, coarse = (crops_of(maker_of(people, arrow, one), 8) for one in (STILL, settings))
+    mixed = crops_of(maker_of(people, arrow, half_of_them), 60)
+
+    def detail(crop):
+        return np.abs(np.diff(crop.image.astype(int), n=2, axis=1)).mean()
+
+    assert max(map(detail, coarse)) < 0.3 * min(map(detail, plain))
+    for one, other in zip(plain, coarse, strict=True):
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+        assert one.image.shape == other.image.shape
+    middle = (detail(plain[0]) + detail(coarse[0])) / 2
+    assert 15 < sum(detail(crop) < middle for crop in mixed) < 45
+
+
 def test_other_settings_draw_from_the_same_people(people, arrow):
     maker = maker_of(people, arrow)
 

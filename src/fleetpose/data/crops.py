@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures
-from fleetpose.data.photometric import jitter
+from fleetpose.data.photometric import coarsen, jitter
 from fleetpose.data.scenes import Source, around_keypoints, read_source, source_chances
 from fleetpose.errors import ConfigError, DatasetError, MediaError
 from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
@@ -46,6 +46,8 @@ class CropSettings:
         cutout_chance: share of crops with a rectangle painted over.
         cutout_share: sides of that rectangle, as a share of the crop's: lowest, highest.
         light: strength of photometric changes.
+        coarse_chance: share of crops that show no more detail than small and far people do.
+        coarse_share: size at which those are still seen, as a share of the crop's: lowest, highest.
     """
 
     padding: float = 1.25
@@ -57,17 +59,20 @@ class CropSettings:
     cutout_chance: float = 0.3
     cutout_share: tuple[float, float] = (0.15, 0.4)
     light: float = 1.0
+    coarse_chance: float = 0.0
+    coarse_share: tuple[float, float] = (0.25, 0.7)
 
     def __post_init__(self) -> None:
         if not self.padding > 0:
             raise ConfigError(f"crops.padding must be above 0, got {self.padding}")
-        for name, (low, high) in (("scale", self.scale), ("cutout_share", self.cutout_share)):
+        for name in ("scale", "cutout_share", "coarse_share"):
+            low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ConfigError(f"crops.{name} must be a lowest and a highest above 0, got {(low, high)}")
         for name in ("rotation_deg", "shift"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"crops.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("turn_chance", "part_chance", "cutout_chance", "light"):
+        for name in ("turn_chance", "part_chance", "cutout_chance", "light", "coarse_chance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"crops.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -135,7 +140,10 @@ class CropMaker:
         if np.linalg.det(affine[:, :2]) < 0:
             keypoints = keypoints[self.skeleton.flip_permutation]
         keypoints[keypoints[:, 2] == 0] = 0
-        image = jitter(_cut(picture, affine, size), rng, strength=self.settings.light)
+        image = _cut(picture, affine, size)
+        if self.settings.coarse_chance and rng.random() < self.settings.coarse_chance:
+            image = coarsen(image, rng, share=self.settings.coarse_share)
+        image = jitter(image, rng, strength=self.settings.light)
         if rng.random() < self.settings.cutout_chance:
             _paint_over(image, rng, self.settings.cutout_share)
         return Crop(image=image, keypoints=keypoints)

@@ -29,9 +29,31 @@ def jitter(image: Image, rng: np.random.Generator, *, strength: float = 1.0) -> 
         noise = rng.normal(0, rng.uniform(2, 12), image.shape[:2]).astype(np.float32)
         image = np.clip(image + noise[..., None], 0, 255).astype(np.uint8)
     if rng.random() < 0.25 * strength:
-        _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))])
-        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED), np.uint8)
+        image = _packed(image, int(rng.integers(25, 85)))
     return image
+
+
+def coarsen(image: Image, rng: np.random.Generator, *, share: tuple[float, float]) -> Image:
+    """Show no more detail than a small and far person does: shrunk, half the time packed as JPEG, enlarged.
+
+    Args:
+        image: `[H, W, 3]` uint8 RGB.
+        rng: source of all randomness.
+        share: sides of the shrunk picture as a share of the picture's: lowest, highest.
+    """
+    h, w = image.shape[:2]
+    factor = np.exp(rng.uniform(*np.log(share)))
+    small = cv2.resize(
+        image, (max(1, round(w * factor)), max(1, round(h * factor))), interpolation=cv2.INTER_AREA
+    )
+    if rng.random() < 0.5:
+        small = _packed(small, int(rng.integers(40, 95)))
+    return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _packed(image: npt.NDArray[np.generic], quality: int) -> Image:
+    _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED), np.uint8)
 
 
 def _tone(image: Image, rng: np.random.Generator, strength: float) -> Image:
