@@ -169,6 +169,7 @@ def test_what_stands_for_an_absent_keypoint_does_not_matter(write_coco, arrow):
         ),
         (person(keypoints=["a", 2, 2] + [0] * 6), "annotation 7 has keypoints that are no numbers"),
         (person(votes=[1]), "annotation 7 has 1 votes, expected 3"),
+        (person(votes=["a", 1, 1]), "annotation 7 has votes that are no numbers"),
         (person(bbox=[1, 2, 3]), "annotation 7 has a bbox that is no x, y, width, height"),
         (person(bbox=[1, 2, 3, math.inf]), "annotation 7 has a bbox that is no finite number"),
         (person(image_id=None), "annotation 7 has no image_id"),

@@ -6,13 +6,14 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from fleetpose.data.doctor import closest_skeleton, examine
 from fleetpose.data.mixture import DataFile, LabelledSet
 from fleetpose.data.scenes import Source
 from fleetpose.errors import DatasetError
 from fleetpose.geometry import transform_points
-from fleetpose.skeletons import COCO, CROWDPOSE, Skeleton
+from fleetpose.skeletons import COCO, CROWDPOSE, LSP, Skeleton
 
 #: More people than it takes to prove that left and right are swapped.
 PEOPLE = 24
@@ -409,3 +410,179 @@ def test_the_skeleton_of_a_file_is_guessed_from_its_names(people, caplog):
     people.names = []
     with pytest.raises(DatasetError, match="no category"):
         closest_skeleton(people.write().annotations)
+
+
+def _voted(people):
+    """Say of each person what others think: the first three agree with a third of it, keypoint 5 is wrong."""
+    for number, annotation in enumerate(people.annotations):
+        annotation["agreement"] = 0.3 if number < 3 else 0.9
+        annotation["votes"] = [-1 if k == 5 else 1 if k == 6 else 2 for k in range(17)]
+
+
+def test_what_the_filters_of_a_source_leave_out_is_told(people):
+    _voted(people)
+    source = replace(people.write(), least_agreement=0.5, least_votes=2)
+
+    report = examine(DataFile(train=(source, replace(source, least_agreement=0, least_votes=-1))))
+
+    assert [(name, one.level, one.count, one.problem) for name, one in report.findings] == [
+        ("labels.json", "look", 3, f"of {PEOPLE} people are left out by least_agreement 0.5"),
+        (
+            "labels.json",
+            "look",
+            2 * (PEOPLE - 3),
+            f"of {17 * (PEOPLE - 3)} keypoints of believed people are left out by least_votes 2",
+        ),
+    ]
+    assert report.findings[0][1].example == "annotation 101 of 1.png"
+    assert report.findings[1][1].example == "left_shoulder of annotation 104 of 4.png"
+
+
+def test_probably_wrong_keypoints_are_left_out_unless_told_otherwise(people):
+    _voted(people)
+
+    assert only(findings(people)).startswith(
+        f"look {PEOPLE} of {17 * PEOPLE} keypoints of believed people are left out by least_votes 0"
+    )
+
+
+def test_only_pictures_in_use_count_as_filtered(people):
+    _voted(people)
+    source = replace(people.write(), least_agreement=0.5, least_votes=-1, held_out_every=2)
+
+    (_, finding), *_ = examine(DataFile(train=(source,))).findings
+
+    assert (finding.count, finding.problem) == (2, "of 12 people are left out by least_agreement 0.5")
+
+
+def test_filters_that_know_nothing_of_people_are_worth_a_look(people):
+    _voted(people)
+    for annotation in people.annotations[4:]:
+        del annotation["agreement"], annotation["votes"]
+    source = replace(people.write(), least_agreement=0.2, least_votes=1)
+
+    report = examine(DataFile(train=(source,)))
+
+    assert [(one.count, one.problem.split(" least")[0]) for _, one in report.findings] == [
+        (PEOPLE - 4, f"of {PEOPLE} people have no agreement for"),
+        (PEOPLE - 4, f"of {PEOPLE} people have no votes for"),
+        (4, f"of {17 * PEOPLE} keypoints of believed people are left out by"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({"least_agreement": 0.95}, "people"),
+        ({"least_votes": 3}, "people"),
+        ({"least_votes": 3, "is_single_person": True}, "people"),
+        ({"held_out_every": 1}, "pictures"),
+    ],
+)
+def test_a_source_of_which_nothing_is_left_is_to_be_fixed(people, settings, left):
+    _voted(people)
+    source = replace(people.write(), **settings)
+
+    fixes = [one for _, one in examine(DataFile(train=(source,))).findings if one.level == "fix"]
+
+    assert [(one.count, one.problem) for one in fixes] == [(0, f"{left} of labels.json are left")]
+
+
+def test_a_lone_person_s_picture_is_not_drawn_when_another_in_it_has_nothing_left(people):
+    _voted(people)
+    people.annotations = people.annotations[:2]
+    people.annotations[1]["image_id"] = 1
+    people.annotations[1]["votes"] = [0] * 17
+    people.put(1, people.points(1) + np.array([50, 0, 0]))
+    source = replace(people.write(), least_votes=1)
+
+    def problems(source):
+        return [one.problem for _, one in examine(DataFile(train=(source,))).findings]
+
+    assert "people of labels.json are left" not in problems(source)
+    assert "people of labels.json are left" in problems(replace(source, is_single_person=True))
+
+
+@pytest.mark.parametrize(
+    "opinion", [{"votes": [1] * 16}, {"votes": ["a"] * 17}, {"agreement": None}, {"agreement": True}]
+)
+def test_opinions_that_training_refuses_are_found(people, opinion):
+    people.annotations[4] |= opinion
+
+    assert only(findings(people)).startswith("fix 1 annotations have votes that are not 17 numbers")
+    assert "annotation 105" in only(findings(people))
+
+
+@pytest.fixture
+def halves(tmp_path, stick_person):
+    """Leeds Sports Pose with two pictures for training, and two for testing that are missing."""
+    points = np.ones((3, 14, 4))
+    points[:2] = 1 + stick_person[[16, 14, 12, 11, 13, 15, 10, 8, 6, 5, 7, 9, 0, 0]].T[:, :, None]
+    savemat(tmp_path / "joints.mat", {"joints": points})
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"im000{number}.jpg"), np.full((260, 180, 3), 60 * number, np.uint8))
+    return tmp_path
+
+
+def test_of_a_file_with_both_parts_the_right_one_is_looked_at(halves):
+    source = Source(images=halves, annotations=halves / "joints.mat")
+
+    train = examine(DataFile(train=(source,), skeleton=LSP))
+    test = examine(DataFile(train=(replace(source, split="test"),), skeleton=LSP))
+
+    assert train.sets == ("joints.mat (train): 2 pictures, 2 people",)
+    assert not any(one.level == "fix" for _, one in train.findings)
+    assert train.sheet.shape[1] == 2 * 240
+    assert test.sets == ("joints.mat (test): 2 pictures, 2 people",)
+    missing = next(one for _, one in test.findings if one.level == "fix")
+    assert missing.problem == "of 2 pictures are missing"
+    assert missing.example.endswith("im0003.jpg")
+    assert test.sheet is None
+
+
+def test_training_and_test_part_of_a_file_have_no_picture_in_common(halves):
+    for number in (3, 4):
+        cv2.imwrite(str(halves / f"im000{number}.jpg"), np.full((260, 180, 3), 60 * number, np.uint8))
+    file = halves / "joints.mat"
+    train, test = Source(images=halves, annotations=file), LabelledSet(images=halves, annotations=file)
+
+    apart = examine(DataFile(train=(train,), validation=(test,), skeleton=LSP))
+    alike = examine(DataFile(train=(train,), validation=(replace(test, split="train"),), skeleton=LSP))
+
+    assert [line.split(":")[0] for line in apart.sets] == ["joints.mat (train)", "joints.mat (test)"]
+    assert not any(one.level == "fix" for _, one in apart.findings)
+    assert len(alike.sets) == 1
+    assert [(one.count, one.problem) for _, one in alike.findings if one.level == "fix"] == [
+        (2, "pictures are both for training and for validation")
+    ]
+
+
+def test_a_list_of_mpii_is_looked_at_by_parts_where_it_has_some(tmp_path):
+    entry = {"img_paths": "a.jpg", "joint_self": [[30 + k, 40 + 3 * k, 1] for k in range(16)]}
+    entries = [entry | {"isValidation": 0.0}, entry | {"isValidation": 1.0, "img_paths": "b.jpg"}]
+    path = tmp_path / "mpii.json"
+    train, test = Source(images=tmp_path, annotations=path), LabelledSet(images=tmp_path, annotations=path)
+
+    path.write_text(json.dumps(entries))
+    parted = examine(DataFile(train=(train,), validation=(test,)))
+    path.write_text(json.dumps([entry]))
+    whole = examine(DataFile(train=(train,), validation=(test,)))
+
+    assert parted.sets == (
+        "mpii.json (train): 1 pictures, 1 people",
+        "mpii.json (test): 1 pictures, 1 people",
+    )
+    assert whole.sets == ("mpii.json: 1 pictures, 1 people",)
+
+
+@pytest.mark.parametrize(("every", "left"), [(100, "pictures"), (2, "people")])
+def test_a_validation_set_of_which_nothing_is_left_is_to_be_fixed(people, every, left):
+    people.annotations = people.annotations[::2]
+    source = people.write()
+    judged = LabelledSet(images=source.images, annotations=source.annotations, every=every)
+
+    report = examine(DataFile(train=(replace(source, held_out_every=2),), validation=(judged,)))
+
+    assert [(name, one.count, one.problem) for name, one in report.findings] == [
+        ("labels.json", 0, f"{left} of labels.json are left")
+    ]

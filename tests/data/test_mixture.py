@@ -47,6 +47,19 @@ def test_paths_start_from_the_files_folder_unless_they_are_absolute(write, tmp_p
     assert data.skeleton == COCO
 
 
+def test_a_source_may_name_its_part_of_a_file_and_which_labels_to_believe(write):
+    path = write(
+        "train:\n- {images: a, annotations: b.mat, split: test, least_agreement: 0.5, least_votes: -1}\n"
+        "validation:\n- {images: a, annotations: b.mat, split: train}\n"
+    )
+
+    data = read_data(path)
+
+    (source,) = data.train
+    assert (source.split, source.least_agreement, source.least_votes) == ("test", 0.5, -1)
+    assert data.validation[0].split == "train"
+
+
 def test_keypoints_may_stand_in_the_file_with_pairs_by_name(write):
     path = write(
         "skeleton:\n  name: tool\n  keypoints: [tip, left_grip, right_grip]\n  limbs: [[tip, left_grip]]\n"
@@ -76,6 +89,7 @@ def test_a_skeleton_may_be_a_name_or_a_file_beside(write, tmp_path):
         ("{train: [{images: a, wieght: 2}]}", "did you mean weight"),
         ("{train: [{annotations: a.json}]}", "lacks images"),
         ("{train: [{images: a}], vaildation: []}", "did you mean validation"),
+        ("{train: [{images: a, split: tset}]}", "split"),
         ("{train: [{images: a}], skeleton: coco18}", "coco17"),
         ("{train: [{images: a}], skeleton: none.yaml}", "cannot read the skeleton file"),
         ("{train: [{images: a}], skeleton: 17}", "skeleton must be a name, a file or keypoints, got 17"),

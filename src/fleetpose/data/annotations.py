@@ -257,18 +257,28 @@ class _PersonReader:
         self, given: npt.NDArray[np.float32], annotation: Mapping[str, Any]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Keypoints `[K, 3]` and whether they are known `[K]`, in the wanted order."""
-        votes = annotation.get("votes")
-        if votes is not None and len(votes) != len(self.names):
-            raise self._error(annotation, f"has {len(votes)} votes, expected {len(self.names)}")
+        votes = self._votes(annotation)
         points = given[self.order]
         is_known = self.is_named.copy()
         if votes is not None:
             # Nobody votes on what is not labelled.
-            is_known &= (np.asarray(votes)[self.order] >= self.least_votes) | (points[:, 2] == 0)
+            is_known &= (votes[self.order] >= self.least_votes) | (points[:, 2] == 0)
         if self.is_zero_unknown:
             is_known &= points[:, 2] > 0
         points[~is_known] = 0
         return points, is_known
+
+    def _votes(self, annotation: Mapping[str, Any]) -> npt.NDArray[np.floating] | None:
+        """Votes `[K']` in the file's order, None where nobody was asked."""
+        votes = annotation.get("votes")
+        if votes is None:
+            return None
+        if len(votes) != len(self.names):
+            raise self._error(annotation, f"has {len(votes)} votes, expected {len(self.names)}")
+        try:
+            return np.array(votes, float)
+        except (TypeError, ValueError) as error:
+            raise self._error(annotation, f"has votes that are no numbers: {votes}") from error
 
     def _box(
         self, annotation: Mapping[str, Any], given: npt.NDArray[np.float32], size: tuple[int, int]

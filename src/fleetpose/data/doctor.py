@@ -10,9 +10,11 @@ import numpy as np
 
 from fleetpose.data.annotations import Picture, read_coco
 from fleetpose.data.checks import CheckedSet, check_copies, check_files, check_labels, check_skeleton
-from fleetpose.data.layouts import load_annotations
+from fleetpose.data.filters import check_source, check_validation
+from fleetpose.data.layouts import Split, holds_parts, load_annotations
 from fleetpose.data.matching import match_keypoints
-from fleetpose.data.mixture import DataFile
+from fleetpose.data.mixture import DataFile, LabelledSet
+from fleetpose.data.scenes import Source
 from fleetpose.data.sheet import draw_tile, join_tiles
 from fleetpose.data.survey import FileFacts, Finding, Survey, look_into_files, survey, survey_folder
 from fleetpose.errors import DatasetError, PoseError
@@ -57,6 +59,7 @@ def examine(
         found = [*check_files(_paths(labels), facts, _stated_sizes(labels))]
         found += check_labels(labels, data.skeleton) if labels.names else []
         findings += [(name, finding) for finding in found]
+    findings += _what_is_left(data, surveys)
     train, validation = _checked_sets(data, surveys)
     findings += [("", finding) for finding in check_copies(train, validation, facts)]
     tiles = [tile for labels in surveys.values() for tile in _tiles(labels, data.skeleton, facts)]
@@ -89,51 +92,71 @@ def closest_skeleton(annotations: Path) -> Skeleton:
     return Skeleton.from_dict({"name": annotations.stem, "keypoints": list(names)})
 
 
-#: Annotation file, or none, and folder of pictures → what they hold.
-_Surveys = dict[tuple[Path | None, Path], Survey]
+#: Annotation file, or none, its part, and folder of pictures.
+_Key = tuple[Path | None, Split, Path]
+_Surveys = dict[_Key, Survey]
 
 
 def _surveys(data: DataFile) -> tuple[_Surveys, list[tuple[str, Finding]]]:
     """Read each file once, however often it is used → what they hold, what cannot be read."""
     found: _Surveys = {}
     broken = []
-    wanted: list[tuple[Path | None, Path]] = [(source.annotations, source.images) for source in data.train]
-    wanted += [(one.annotations, one.images) for one in data.validation]
-    for file, images in dict.fromkeys(wanted):
-        result = _survey(file, images)
+    sets: list[Source | LabelledSet] = [*data.train, *data.validation]
+    for file, split, images in dict.fromkeys(_key(one) for one in sets):
+        result = _survey(file, images, split)
         if isinstance(result, Survey):
-            found[file, images] = result
+            found[file, split, images] = result
         else:
             broken.append(((file or images).name, result))
     return found, broken
 
 
-def _survey(file: Path | None, images: Path) -> Survey | Finding:
+def _key(one: Source | LabelledSet) -> _Key:
+    """Tell sets of the same labels by the same key: most files are taken whole, whatever the split."""
+    has_parts = one.annotations is not None and holds_parts(one.annotations)
+    return one.annotations, (one.split if has_parts else "train"), one.images
+
+
+def _survey(file: Path | None, images: Path, split: Split) -> Survey | Finding:
     try:
-        return survey_folder(images) if file is None else survey(file, images)
+        return survey_folder(images) if file is None else survey(file, images, split=split)
     except DatasetError as error:
         remedy = "Correct the file, or its path, which starts from the data file's folder."
         return Finding("fix", 1, "set cannot be read", str(error), remedy)
 
 
 def _named(surveys: _Surveys) -> Iterator[tuple[str, Survey]]:
-    """Each set with its file's name, or with more of the path where names are alike."""
-    names = [labels.file.name for labels in surveys.values()]
-    for labels in surveys.values():
-        is_unique = names.count(labels.file.name) == 1
-        yield (labels.file.name if is_unique else str(labels.file)), labels
+    """Each set with its file's name and part, or with more of the path where names are alike."""
+    names = [_in_short(labels) for labels in surveys.values()]
+    for name, labels in zip(names, surveys.values(), strict=True):
+        yield (name if names.count(name) == 1 else str(labels.file.parent / name)), labels
+
+
+def _in_short(labels: Survey) -> str:
+    return f"{labels.file.name} ({labels.split})" if labels.split else labels.file.name
+
+
+def _what_is_left(data: DataFile, surveys: _Surveys) -> Iterator[tuple[str, Finding]]:
+    """Findings about what the settings of each set leave of its labels."""
+    names = {id(labels): name for name, labels in _named(surveys)}
+    for source in data.train:
+        if (labels := surveys.get(_key(source))) is not None:
+            yield from ((names[id(labels)], one) for one in check_source(source, labels, data.skeleton))
+    for judged in data.validation:
+        if (labels := surveys.get(_key(judged))) is not None:
+            yield from ((names[id(labels)], one) for one in check_validation(judged, labels, data.skeleton))
 
 
 def _checked_sets(data: DataFile, surveys: _Surveys) -> tuple[list[CheckedSet], list[CheckedSet]]:
     train = [
-        CheckedSet(surveys[source.annotations, source.images], divisor=source.held_out_every)
+        CheckedSet(surveys[_key(source)], divisor=source.held_out_every)
         for source in data.train
-        if (source.annotations, source.images) in surveys
+        if _key(source) in surveys
     ]
     validation = [
-        CheckedSet(surveys[one.annotations, one.images], divisor=one.every, is_held_out=True)
+        CheckedSet(surveys[_key(one)], divisor=one.every, is_held_out=True)
         for one in data.validation
-        if (one.annotations, one.images) in surveys
+        if _key(one) in surveys
     ]
     return train, validation
 
@@ -164,7 +187,7 @@ def _tiles(labels: Survey, skeleton: Skeleton, facts: Mapping[Path, FileFacts]) 
     if not labels.names:
         return []
     try:
-        pictures = read_coco(labels.file, labels.folder, skeleton=skeleton)
+        pictures = read_coco(labels.file, labels.folder, skeleton=skeleton, split=labels.split or "train")
     except PoseError:  # the findings say why
         return []
     good = [one for one in pictures if len(one.keypoints) and one.path in facts and facts[one.path].size]

@@ -49,6 +49,18 @@ def load_annotations(path: Path, *, split: Split = "train") -> dict[str, Any]:
     return dict(data)
 
 
+def holds_parts(path: Path) -> bool:
+    """Tell whether a file may hold training and test pictures, so that the split chooses among them."""
+    if path.suffix.lower() == ".mat":
+        return True
+    try:
+        with path.open("rb") as file:
+            is_list = file.read(64).lstrip().startswith(b"[")
+        return is_list and b'"isValidation"' in path.read_bytes()
+    except OSError:  # whoever reads the file says why
+        return False
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever it holds
     """Content of a JSON file.
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures, read_coco, read_pictures
+from fleetpose.data.layouts import Split
 from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
 from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
@@ -42,6 +43,7 @@ class Source:
             takes everybody, and so does a file that says nothing of it.
         least_votes: keypoints with whose label fewer other networks agree are unknown, see `read_coco`; 0
             leaves out what is probably wrong, 1 all that nobody confirms, and -1 nothing.
+        split: part to take of a file that holds training and test pictures.
     """
 
     images: Path
@@ -52,6 +54,7 @@ class Source:
     held_out_every: int = 0
     least_agreement: float = 0.0
     least_votes: int = 0
+    split: Split = "train"
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.held_out_every < 0:
@@ -246,6 +249,7 @@ def read_source(source: Source, skeleton: Skeleton, *, has_outlines: bool = Fals
             has_outlines=has_outlines,
             least_agreement=source.least_agreement,
             least_votes=source.least_votes,
+            split=source.split,
         )
     if source.held_out_every:
         pictures = [picture for picture in pictures if picture.image_id % source.held_out_every]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import read_pictures
-from fleetpose.data.layouts import load_annotations
+from fleetpose.data.layouts import Split, holds_parts, load_annotations
 from fleetpose.errors import DatasetError, MediaError
 from fleetpose.geometry import boxes_from_coco
 from fleetpose.media.images import decode_image, quiet_opencv
@@ -66,7 +66,10 @@ class Survey:
         boxes: `[N, 4]` xyxy, NaN where there is none.
         sizes: `[N, 2]` (h, w) of each person's picture, NaN where the file does not tell.
         has_region: `[N]` the person has an outline or a box.
+        agreement: `[N]` share of a person's keypoints that other networks confirm, NaN where none was asked.
+        votes: `[N, K]` other networks that confirm each keypoint, NaN where none was asked.
         findings: what is broken in the file.
+        split: part of the file that this is, None for the whole file.
     """
 
     file: Path
@@ -79,7 +82,10 @@ class Survey:
     boxes: Array
     sizes: Array
     has_region: npt.NDArray[np.bool_]
+    agreement: Array
+    votes: Array
     findings: tuple[Finding, ...]
+    split: Split | None = None
 
     def path(self, image_id: int) -> Path:
         """File of a picture."""
@@ -107,34 +113,42 @@ class FileFacts:
     problem: str
 
 
-def survey(annotations: Path, images: Path) -> Survey:
-    """Read the labels of a set.
+def survey(annotations: Path, images: Path, *, split: Split = "train") -> Survey:
+    """Read the labels of a set, of whose file `split` may choose a part.
 
     Raises:
         DatasetError: the file cannot be read at all, or has no category with keypoints.
     """
-    data = load_annotations(annotations)
+    data = load_annotations(annotations, split=split)
     category = next((one for one in data["categories"] if one.get("keypoints")), None)
     if category is None:
         raise DatasetError(f"{annotations} has no category that names its keypoints")
     names = tuple(category["keypoints"])
     findings, pictures = _pictures(data["images"])
-    people: list[tuple[Mapping[str, Any], Array]] = []
-    strangers, broken = [], []
+    people: list[tuple[Mapping[str, Any], Array, Array]] = []
+    strangers, broken, garbled = [], [], []
     for annotation in data["annotations"]:
         if annotation.get("category_id", category.get("id")) != category.get("id"):
             continue
-        keypoints = _keypoints(annotation, len(names))
+        keypoints, opinions = _keypoints(annotation, len(names)), _opinions(annotation, len(names))
         if annotation.get("image_id") not in pictures:
             strangers.append(f"annotation {annotation.get('id')}")
         elif keypoints is None:
             broken.append(f"annotation {annotation.get('id')}")
+        elif opinions is None:
+            garbled.append(f"annotation {annotation.get('id')}")
         elif not annotation.get("iscrowd"):
-            people.append((annotation, keypoints))
+            people.append((annotation, keypoints, opinions))
     findings += _found(
         "fix",
         broken,
         f"annotations have keypoints that are not {len(names)} times x, y, v, or a bbox of not four numbers",
+        "Correct or remove them: training refuses the file.",
+    )
+    findings += _found(
+        "fix",
+        garbled,
+        f"annotations have votes that are not {len(names)} numbers, or an agreement that is no number",
         "Correct or remove them: training refuses the file.",
     )
     findings += _found(
@@ -143,23 +157,28 @@ def survey(annotations: Path, images: Path) -> Survey:
         "annotations belong to no listed picture",
         "They are left out; check whether pictures were removed on purpose.",
     )
-    records = [pictures[annotation["image_id"]] for annotation, _ in people]
+    opinions_of_all = np.array([opinions for _, _, opinions in people]).reshape(-1, 1 + len(names))
+    labelled = [annotation for annotation, _, _ in people]
+    records = [pictures[annotation["image_id"]] for annotation in labelled]
     return Survey(
         file=annotations,
         folder=images,
         names=names,
         pictures=pictures,
-        image_ids=tuple(annotation["image_id"] for annotation, _ in people),
-        ids=tuple(str(annotation.get("id")) for annotation, _ in people),
-        keypoints=np.array([keypoints for _, keypoints in people]).reshape(-1, len(names), 3),
-        boxes=np.array([_box(annotation) for annotation, _ in people]).reshape(-1, 4),
+        image_ids=tuple(annotation["image_id"] for annotation in labelled),
+        ids=tuple(str(annotation.get("id")) for annotation in labelled),
+        keypoints=np.array([keypoints for _, keypoints, _ in people]).reshape(-1, len(names), 3),
+        boxes=np.array([_box(annotation) for annotation in labelled]).reshape(-1, 4),
         sizes=np.array(
             [[record.get("height") or np.nan, record.get("width") or np.nan] for record in records]
         ).reshape(-1, 2),
         has_region=np.array(
-            [bool(annotation.get("bbox") or annotation.get("segmentation")) for annotation, _ in people], bool
+            [bool(annotation.get("bbox") or annotation.get("segmentation")) for annotation in labelled], bool
         ),
+        agreement=opinions_of_all[:, 0],
+        votes=opinions_of_all[:, 1:],
         findings=tuple(findings),
+        split=split if holds_parts(annotations) else None,
     )
 
 
@@ -181,6 +200,8 @@ def survey_folder(images: Path) -> Survey:
         boxes=np.zeros((0, 4)),
         sizes=np.zeros((0, 2)),
         has_region=np.zeros(0, bool),
+        agreement=np.zeros(0),
+        votes=np.zeros((0, 0)),
         findings=(),
     )
 
@@ -257,6 +278,18 @@ def _keypoints(annotation: Mapping[str, Any], count: int) -> Array | None:
     keypoints[keypoints[:, 2] == 0] = 0  # what stands for an absent keypoint does not matter
     is_finite = np.isfinite(keypoints).all() and (np.isfinite(box).all() or not annotation.get("bbox"))
     return keypoints if is_finite else None
+
+
+def _opinions(annotation: Mapping[str, Any], count: int) -> Array | None:
+    """Agreement and votes `[1 + K]`, NaN where there are none; None if they are no numbers."""
+    agreement, votes = annotation.get("agreement", np.nan), annotation.get("votes")
+    if isinstance(agreement, bool) or not isinstance(agreement, int | float):
+        return None
+    try:
+        given = np.full(count, np.nan) if votes is None else np.array(votes, float).reshape(count)
+    except (TypeError, ValueError):
+        return None
+    return np.array([agreement, *given])
 
 
 def _box(annotation: Mapping[str, Any]) -> Array:
