@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import boxes_from_coco
@@ -135,8 +136,11 @@ def test_crowds_and_people_without_keypoints_count_for_nothing(dataset):
     crowd = person(1, iscrowd=1, id=50)
     del crowd["keypoints"]
     unlabelled = person(2, keypoints=[0] * 51, num_keypoints=0)
+    unknown = person(2, shift=40.0, keypoints=[], id=51)
+    del unknown["num_keypoints"]
 
-    evaluation = evaluate(table({"1.jpg": result_of(person(1))}), *dataset([person(1), crowd, unlabelled]))
+    found = {"1.jpg": result_of(person(1)), "2.jpg": result_of(person(2), person(2, shift=40.0))}
+    evaluation = evaluate(table(found), *dataset([person(1), crowd, unlabelled, unknown]))
 
     assert evaluation.num_people == 1
     assert evaluation.coco.ap == evaluation.pck.mean == 1.0
@@ -146,7 +150,7 @@ def test_crowds_and_people_without_keypoints_count_for_nothing(dataset):
     ("annotation", "message"),
     [
         (person(1, keypoints=[1.0] * 42), r"annotation 11 has 42 keypoint numbers, but coco17 needs 51"),
-        (person(1, keypoints=[]), r"annotation 11 has 0 keypoint numbers"),
+        (person(1, keypoints=[]), "no annotation has keypoints, so that nobody can be scored"),
         ({key: value for key, value in person(1).items() if key != "area"}, r"annotation 10 lacks area"),
         (
             {key: value for key, value in person(1).items() if key not in {"bbox", "area"}},
@@ -361,6 +365,47 @@ def test_of_a_file_with_training_pictures_only_the_others_count_unless_told(tmp_
 
     assert evaluation.num_images == len(asked) == pictures
     assert ("b.jpg" in asked) == (split == "test")
+
+
+def test_mpiis_matlab_file_is_scored_on_its_training_part_by_those_who_are_labelled(tmp_path):
+    points = 30 + 5 * np.arange(32.0).reshape(16, 2)
+    marks = [{"x": x + 1, "y": y + 1, "id": float(k), "is_visible": "1"} for k, (x, y) in enumerate(points)]
+    head = {"x1": 1.0, "y1": 1.0, "x2": 31.0, "y2": 41.0}
+    place = {"scale": 0.5, "objpos": {"x": 60.0, "y": 60.0}}
+    people = _cells(
+        [head | place | {"annopoints": {"point": _cells(marks)}}, head | place | {"annopoints": []}]
+    )
+    listed = [{"image": {"name": f"{name}.jpg"}, "annorect": people} for name in ("train", "test")]
+    savemat(tmp_path / "mpii.mat", {"RELEASE": {"annolist": _cells(listed), "img_train": [1, 0]}})
+    (tmp_path / "train.jpg").touch()
+    found = PoseResult(
+        keypoints=np.column_stack([points, np.ones(16)])[None].astype(np.float32),
+        boxes=np.array([[30, 30, 190, 190]], np.float32),
+        scores=np.ones(1, np.float32),
+        image_size=SIZE,
+        skeleton=MPII,
+    )
+
+    evaluation = evaluate(
+        table({"train.jpg": found}),
+        tmp_path / "mpii.mat",
+        tmp_path,
+        skeleton=MPII,
+        split="train",
+        has_breakdown=True,
+    )
+
+    assert (evaluation.num_images, evaluation.num_people) == (1, 1)
+    assert evaluation.scores["PCKh@0.5"] == evaluation.coco.ap == evaluation.pck.mean == 1.0
+
+
+def _cells(entries):
+    """Matlab structure array of dicts with the same keys."""
+    array = np.zeros((1, len(entries)), [(key, "O") for key in entries[0]])
+    for number, entry in enumerate(entries):
+        for key, value in entry.items():
+            array[0, number][key] = value
+    return array
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def _load_truth(path: Path, skeleton: Skeleton, *, every: int, split: Split, met
     _check_people(kept, path, skeleton)
     if metric in _WITH_AREAS:
         _check_areas(kept, path)
-    completed = {**kept, "annotations": [_completed(item) for item in kept["annotations"]]}
+    completed = {**kept, "annotations": [_completed(item, skeleton) for item in kept["annotations"]]}
     return _Truth(
         path=path,
         data=completed,
@@ -248,11 +248,13 @@ def _check_people(data: Mapping[str, Any], path: Path, skeleton: Skeleton) -> No
         if "category_id" not in annotation:
             raise DatasetError(f"{where} lacks category_id")
         numbers = len(annotation.get("keypoints") or ())
-        # Crowds may come without keypoints; people may not.
-        if numbers != 3 * len(skeleton) and not (numbers == 0 and annotation.get("iscrowd")):
+        # MPII and OCHuman list people whom nobody labelled: like crowds, they are neither right nor wrong.
+        if numbers not in {0, 3 * len(skeleton)}:
             raise DatasetError(
                 f"{where} has {numbers} keypoint numbers, but {skeleton.name} needs {3 * len(skeleton)}"
             )
+    if data["annotations"] and not any(annotation.get("keypoints") for annotation in data["annotations"]):
+        raise DatasetError(f"{path}: no annotation has keypoints, so that nobody can be scored")
 
 
 def _check_areas(data: Mapping[str, Any], path: Path) -> None:
@@ -262,10 +264,11 @@ def _check_areas(data: Mapping[str, Any], path: Path) -> None:
             raise DatasetError(f"{path}: annotation {annotation.get('id')} lacks {', '.join(missing)}")
 
 
-def _completed(annotation: Annotation) -> dict[str, Any]:
-    """Fill in a box around the labelled keypoints and an area, which not every data set has."""
-    box = annotation.get("bbox") or _box_around(np.reshape(annotation.get("keypoints") or [], (-1, 3)))
-    return {"area": AREA_OF_BOX * box[2] * box[3], **annotation, "bbox": box}
+def _completed(annotation: Annotation, skeleton: Skeleton) -> dict[str, Any]:
+    """Fill in keypoints, a box around the labelled ones and an area, which not every data set has."""
+    keypoints = annotation.get("keypoints") or [0] * (3 * len(skeleton))
+    box = annotation.get("bbox") or _box_around(np.reshape(keypoints, (-1, 3)))
+    return {"area": AREA_OF_BOX * box[2] * box[3], **annotation, "keypoints": keypoints, "bbox": box}
 
 
 def _box_around(keypoints: Array) -> list[float]:
