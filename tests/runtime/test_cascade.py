@@ -1,14 +1,19 @@
 """Boxes without a detector: from files, and from the people of a bottom-up model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from fleetpose.codecs.fields import Field, FieldKind
+from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import DatasetError, MediaError
+from fleetpose.geometry import fit_box, keypoint_boxes, transform_points
 from fleetpose.runtime.cascade import BoxTable, coco_boxes, read_boxes
-from fleetpose.runtime.predictor import load
+from fleetpose.runtime.predictor import Predictor, load
+from fleetpose.skeletons import COCO
 from fleetpose.weights import DEFAULT_MODEL, DEFAULT_REFINER
 
 
@@ -74,6 +79,63 @@ def test_nobody_found_is_nobody_refined(dots_model, crop_dots_model):
     assert len(result) == 0
 
 
+class _Same:
+    """A network that gives the same maps whatever it sees."""
+
+    def __init__(self, description, maps):
+        self.description = description
+        self._maps = maps
+
+    def run(self, image):
+        del image
+        return self._maps
+
+
+class _Found:
+    """A codec that finds the same people whatever the maps."""
+
+    def __init__(self, people):
+        self._people = people
+
+    def decode(self, outputs):
+        del outputs
+        return self._people, np.full(len(self._people), 0.9, np.float32)
+
+
+@pytest.mark.parametrize(("similarity", "people"), [(0.88, 1), (0.74, 1), (0.66, 2), (0.6, 2)])
+def test_refined_people_are_one_above_a_similarity_of_seven_tenths(
+    fake_description, stick_person, similarity, people
+):
+    description = replace(
+        fake_description,
+        fields=(Field(FieldKind.HEATMAPS, 17, stride=4),),
+        codec={"type": "top_down", "input_size": [256, 192], "kernel_cells": 5},
+    )
+    # The same maps in crops some pixels apart are the same person, some pixels apart.
+    person = np.column_stack([stick_person + np.array([50, 20]), np.ones(17)]).astype(np.float32)
+    other = person + np.array([_apart(stick_person, similarity), 0, 0], np.float32)
+    codec = TopDownCodec.from_description(description)
+    affine = fit_box(keypoint_boxes(person[None], (256, 256))[0], codec.input_size, padding=codec.box_padding)
+    in_crop = np.column_stack([transform_points(person[:, :2], affine), np.full(17, 2)])
+    predictor = Predictor(
+        _Same(fake_description, {}), refiner=_Same(description, codec.encode(in_crop.astype(np.float32)))
+    )
+    predictor._finder._finder._codec = _Found(np.stack([person, other]))
+
+    result = predictor(np.zeros((256, 256, 3), np.uint8))
+
+    assert len(result) == people
+    np.testing.assert_allclose(result.keypoints[0, :, :2], person[:, :2], atol=0.5)
+
+
+def _apart(person, similarity):
+    """How many pixels apart two such people have this object keypoint similarity."""
+    distances = np.linspace(0, 60, 6001)
+    spread = 2 * np.ptp(person, axis=0).prod() * (2 * np.array(COCO.sigmas)) ** 2
+    alike = np.exp(-(distances[:, None] ** 2) / spread).mean(axis=1)
+    return distances[np.argmin(np.abs(alike - similarity))]
+
+
 def test_annotations_give_boxes_by_file_name(coco_file):
     annotations = [
         {"image_id": 7, "bbox": [10, 20, 30, 40], "score": 0.5},
@@ -87,6 +149,19 @@ def test_annotations_give_boxes_by_file_name(coco_file):
     expected = [[9.5, 19.5, 39.5, 59.5, 0.5], [-0.5, -0.5, 6.5, 6.5, 1]]
     assert table.of("elsewhere/b.png").tolist() == expected
     assert table.of("a.png").shape == (0, 5)
+
+
+def test_annotations_without_boxes_give_those_around_their_keypoints():
+    person = {"image_id": 7, "keypoints": [20, 30, 2, 0, 0, 0, 60, 130, 1]}
+
+    boxes = coco_boxes(
+        {"images": IMAGES, "annotations": [person, {"image_id": 7, "keypoints": []}]}, source="x"
+    )
+
+    found = boxes.of("b.png")
+    assert found.shape == (1, 5)
+    around = keypoint_boxes(np.reshape(person["keypoints"], (1, 3, 3)).astype(float), (400, 400))
+    np.testing.assert_allclose(found[:, :4], around)
 
 
 def test_results_of_a_detector_need_the_names_of_the_pictures(coco_file):

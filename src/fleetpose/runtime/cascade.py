@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.codecs.top_down import CODEC_TYPE
 from fleetpose.errors import ConfigError, DatasetError, MediaError
-from fleetpose.geometry import Image, boxes_from_coco, keypoint_boxes
+from fleetpose.geometry import Image, boxes_from_coco, boxes_to_coco, keypoint_boxes
 from fleetpose.results import PoseResult
 from fleetpose.runtime.timing import Stopwatch
 from fleetpose.runtime.top_down import TopDown, boxes_around, check_boxes
@@ -31,6 +31,9 @@ NO_BOXES = "model {name} is bottom-up and takes no boxes: it finds people by its
 #: Of refined people more alike than this (object keypoint similarity) the surer stays. Found people may share
 #: a crop's person, above all those of several sizes; chosen on `coco_dev` and the kept-out `lspet`.
 SAME_REFINED = 0.7
+
+#: Size (h, w) of a picture of unknown size.
+_ENDLESS = (2**31, 2**31)
 
 #: Takes the picture itself as the only person's box.
 WHOLE: Literal["whole"] = "whole"
@@ -167,16 +170,26 @@ def read_boxes(path: Path, *, names: Mapping[int, str] | None = None) -> BoxTabl
 def coco_boxes(data: Mapping[str, Any], *, source: str) -> BoxTable:
     """Boxes by file name of the people of COCO annotations, without crowds and people without keypoints.
 
+    Where there is no box, the one around the keypoints is taken.
+
     Raises:
         DatasetError: a part is missing or wrong.
     """
     rows = [
-        row
+        _with_box(row)
         for row in data["annotations"]
         if not row.get("iscrowd") and any(v > 0 for v in row.get("keypoints", [1] * 3)[2::3])
     ]
     names = {image["id"]: image["file_name"] for image in data["images"]}
     return _table(rows, names, source=source)
+
+
+def _with_box(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in a box around the keypoints, for files such as MPII's that have none."""
+    if row.get("bbox") or not row.get("keypoints"):
+        return dict(row)
+    points = np.array(row["keypoints"], float).reshape(1, -1, 3)
+    return {**row, "bbox": boxes_to_coco(keypoint_boxes(points, _ENDLESS)[0]).tolist()}
 
 
 def _table(rows: list[dict[str, Any]], names: Mapping[int, str], *, source: str) -> BoxTable:
