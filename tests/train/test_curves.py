@@ -54,9 +54,9 @@ def test_odd_numbers_do_no_harm(draw, values):
 def test_long_tables_are_drawn_to_their_last_row(draw):
     rows = [{"step": step, "loss": 0.0} for step in range(1, 5001)] + [{"step": 5001, "loss": 1.0}]
 
-    image = draw(train=rows)
+    image = draw(train=rows).astype(int)
 
-    ys, xs = np.nonzero(np.abs(image.astype(int) - BLUE).sum(axis=2) < 60)
+    ys, xs = np.nonzero(image[..., 2] - image[..., 0] > 30)  # the pale curve too
     assert xs[ys.argmin()] > 370  # the jump at the very end
 
 
@@ -64,3 +64,26 @@ def test_without_rows_there_are_no_curves(tmp_path):
     draw_curves({"train": tmp_path / "train.csv"}, tmp_path / "curves.png")
 
     assert not (tmp_path / "curves.png").exists()
+
+
+def _blue(image):
+    """Rows and columns of what is drawn in the colour of curves."""
+    return np.nonzero(np.abs(image.astype(int) - BLUE).sum(axis=2) < 60)
+
+
+def test_scores_stand_below_the_steps_that_gave_them(draw):
+    train = [{"step": step, "loss": float(step)} for step in range(101)]
+
+    image = draw(train=train, validation=[{"step": step, "ap": 1.0} for step in (50, 100)])
+
+    _, columns = _blue(image[40:, 400:])
+    assert columns.min() == pytest.approx((64 + 384) / 2, abs=5)
+    assert columns.max() == pytest.approx(384, abs=5)
+
+
+def test_of_a_noisy_loss_the_trend_is_plain(draw):
+    image = draw(train=[{"step": step, "loss": -step / 100 + 2 * (step % 2)} for step in range(200)])
+
+    rows, columns = _blue(image)
+    assert np.corrcoef(rows, columns)[0, 1] > 0.95
+    assert np.ptp(rows) < 0.7 * 200  # the noise fills the panel, its mean does not
