@@ -46,7 +46,7 @@ def outputs(path):
 
 
 def test_packed_weights_take_a_quarter_of_the_room_and_compute_alike(write_file, monkeypatch):
-    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", 1000)
+    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000,))
     path = write_file(400)
     size, before = path.stat().st_size, outputs(path)
 
@@ -60,7 +60,7 @@ def test_packed_weights_take_a_quarter_of_the_room_and_compute_alike(write_file,
 
 
 def test_small_weights_become_halves_only(write_file, monkeypatch):
-    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", 11_000)
+    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (11_000,))
     path = write_file(400)
 
     pack_weights(path)
@@ -81,12 +81,38 @@ def test_a_file_without_large_weights_is_left_alone(write_file):
 
 
 def test_a_file_that_changes_too_much_is_left_alone(write_file, monkeypatch):
-    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", 1000)
+    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000,))
     monkeypatch.setattr(packing, "TOLERANCE", 1e-6)
     path = write_file(400)
     content = path.read_bytes()
 
     with pytest.raises(CheckpointError, match=r"change by .* standard deviations, at most 1e-06"):
+        pack_weights(path)
+
+    assert path.read_bytes() == content
+
+
+def test_where_that_changes_too_much_only_the_largest_weights_are_packed(write_file, monkeypatch):
+    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000, 11_000, 10**9))
+    changes = iter([0.7, 0.3])
+    monkeypatch.setattr(packing, "_largest_change", lambda before, after: next(changes))
+    path = write_file(400)
+
+    difference = pack_weights(path)
+
+    kinds = {weights.name: weights.data_type for weights in onnx.load(path).graph.initializer}
+    assert difference == 0.3
+    assert kinds["w_half"] == onnx.TensorProto.FLOAT16
+    assert kinds["v_packed"] == onnx.TensorProto.INT8
+
+
+def test_a_file_whose_largest_weights_cannot_be_packed_is_left_alone(write_file, monkeypatch):
+    monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000, 10**9))
+    monkeypatch.setattr(packing, "_largest_change", lambda before, after: 0.7)
+    path = write_file(400)
+    content = path.read_bytes()
+
+    with pytest.raises(CheckpointError, match=r"change by 0\.7 standard deviations, at most 0\.5"):
         pack_weights(path)
 
     assert path.read_bytes() == content

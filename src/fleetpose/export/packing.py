@@ -15,8 +15,9 @@ from fleetpose.export.rewrite import halve_weights
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-#: Smaller weights become float16: they take little room, and the first layers among them suffer most.
-PACKED_FROM_ELEMENTS = 100_000
+#: Smaller weights become float16: they take little room, and the first layers among them suffer most. Where
+#: that changes the outputs too much, only larger and larger weights are packed.
+PACKED_FROM_ELEMENTS = (100_000, 300_000, 1_000_000)
 #: Largest difference allowed between outputs before and after, in standard deviations of the output. In
 #: nearly empty heatmaps a peak that is a tenth higher already makes a third of one.
 TOLERANCE = 0.5
@@ -39,24 +40,35 @@ def pack_weights(path: Path) -> float:
     Raises:
         CheckpointError: the outputs change too much, or no weights are large; the file stays as it was.
     """
-    onnx = require("onnx", extra="export")
     content = path.read_bytes()
-    model = onnx.load_model_from_string(content)
-    if not pack_float_weights(model, from_elements=PACKED_FROM_ELEMENTS):
+    differences = []
+    for from_elements in PACKED_FROM_ELEMENTS:
+        packed = _packed(content, from_elements)
+        if packed is None:
+            break
+        differences.append(_largest_change(content, packed))
+        if differences[-1] <= TOLERANCE:
+            path.write_bytes(packed)
+            return differences[-1]
+    if not differences:
         raise CheckpointError(
-            f"no convolution of {path} has {PACKED_FROM_ELEMENTS} float32 weights to be packed; "
+            f"no convolution of {path} has {PACKED_FROM_ELEMENTS[0]} float32 weights to be packed; "
             "store them as float16 instead"
         )
+    raise CheckpointError(
+        f"with 8-bit weights the outputs of {path} change by {min(differences):.2g} standard deviations, "
+        f"at most {TOLERANCE:g} is allowed; store them as float16 instead"
+    )
+
+
+def _packed(content: bytes, from_elements: int) -> bytes | None:
+    """Pack a model's weights of at least so many elements; None if there are none."""
+    onnx = require("onnx", extra="export")
+    model = onnx.load_model_from_string(content)
+    if not pack_float_weights(model, from_elements=from_elements):
+        return None
     halve_weights(model)
-    packed = model.SerializeToString()
-    difference = _largest_change(content, packed)
-    if not difference <= TOLERANCE:
-        raise CheckpointError(
-            f"with 8-bit weights the outputs of {path} change by {difference:.2g} standard deviations, "
-            f"at most {TOLERANCE:g} is allowed; store them as float16 instead"
-        )
-    path.write_bytes(packed)
-    return difference
+    return bytes(model.SerializeToString())
 
 
 def pack_float_weights(
