@@ -95,7 +95,7 @@ def test_a_file_that_changes_too_much_is_left_alone(write_file, monkeypatch):
 def test_where_that_changes_too_much_only_the_largest_weights_are_packed(write_file, monkeypatch):
     monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000, 11_000, 10**9))
     changes = iter([0.7, 0.3])
-    monkeypatch.setattr(packing, "_largest_change", lambda before, after: next(changes))
+    monkeypatch.setattr(packing, "_largest_change", lambda *_: next(changes))
     path = write_file(400)
 
     difference = pack_weights(path)
@@ -108,7 +108,7 @@ def test_where_that_changes_too_much_only_the_largest_weights_are_packed(write_f
 
 def test_a_file_whose_largest_weights_cannot_be_packed_is_left_alone(write_file, monkeypatch):
     monkeypatch.setattr(packing, "PACKED_FROM_ELEMENTS", (1000, 10**9))
-    monkeypatch.setattr(packing, "_largest_change", lambda before, after: 0.7)
+    monkeypatch.setattr(packing, "_largest_change", lambda *_: 0.7)
     path = write_file(400)
     content = path.read_bytes()
 
