@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from fleetpose.codecs.cleanup import keep_complete, keep_scores, remove_near_duplicates, remove_redundant
+from fleetpose.codecs.cleanup import (
+    keep_complete,
+    keep_scores,
+    remove_near_duplicates,
+    remove_redundant,
+    remove_within,
+)
 from fleetpose.errors import ShapeError
 
 SIGMAS = [0.1, 0.1]
@@ -98,3 +104,44 @@ def test_the_first_of_people_less_than_three_pixels_apart_stays():
     kept = remove_near_duplicates(people((0, 0), (5.9, 0), (6.0, 0)))
 
     assert kept.tolist() == [0, 2]
+
+
+def spread(low, high, *, count=10):
+    """A person `[count, 3]` whose keypoints go from one corner of a box to the other."""
+    return np.column_stack([np.linspace(low, high, count), np.ones(count)]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "score", "kept"),
+    [
+        ((20, 20), (40, 60), 0.4, [1]),  # within, and half as sure
+        ((20, 20), (40, 60), 0.41, [1, 0]),  # surer than half
+        ((-9, -9), (40, 60), 0.4, [1]),  # in the widened box
+        ((-40, -40), (40, 60), 0.4, [1, 0]),  # a third outside
+        ((120, 20), (150, 60), 0.4, [1, 0]),  # beside
+    ],
+)
+def test_who_lies_within_a_much_surer_person_is_dropped(low, high, score, kept):
+    both = np.stack([spread(low, high), spread((0, 0), (100, 200))])
+
+    found = remove_within(both, np.array([score, 0.8]), score_share=0.5)
+
+    assert found.tolist() == kept
+
+
+def test_keypoints_that_were_not_found_say_nothing_of_who_lies_within():
+    small, large = spread((20, 20), (40, 60)), spread((0, 0), (100, 200))
+    small[:4] = 0
+    small[:4, :2] = 999  # not found, wherever
+    large[-1] = 0  # the last one found is at (88.9, 177.8)
+
+    found = remove_within(np.stack([small, large]), np.array([0.1, 0.8]), score_share=0.5)
+
+    assert found.tolist() == [1]
+
+
+def test_without_a_share_nobody_within_is_dropped_and_nobody_is_no_problem():
+    both = np.stack([spread((20, 20), (40, 60)), spread((0, 0), (100, 200))])
+
+    assert remove_within(both, np.array([0.1, 0.8]), score_share=0).tolist() == [1, 0]
+    assert remove_within(both[:0], np.zeros(0), score_share=0.5).tolist() == []

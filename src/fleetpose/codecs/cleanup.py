@@ -16,6 +16,9 @@ Array = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
+#: See `remove_within`.
+WITHIN_SHARE, WITHIN_BORDER = 0.9, 0.05
+
 
 def keep_scores(scores: Array, *, at_least: float) -> Mask:
     """Keep people whose score `[N]` is high enough → `[N]`.
@@ -55,6 +58,40 @@ def remove_redundant(
     kept: list[int] = []
     for person in np.argsort(-scores, kind="stable").tolist():
         if not (similarity[kept, person] > threshold).any():
+            kept.append(person)
+    return np.array(kept, np.intp)
+
+
+def remove_within(keypoints: Array, scores: Array, *, score_share: float) -> Indices:
+    """Drop people who lie within a much surer one: mostly that person again, squeezed into a part of it.
+
+    Within is who has nine tenths of the found keypoints in the box around the other's, widened on all sides
+    by a twentieth of its longer side.
+
+    Args:
+        keypoints: `[N, K, 3]` (x, y, score); a keypoint with score 0 was not found.
+        scores: `[N]`.
+        score_share: people with at most this share of a kept one's score, within whom they lie, are dropped;
+            0 drops nobody.
+
+    Returns:
+        Indices of the people to keep, by falling score.
+    """
+    order = np.argsort(-scores, kind="stable").tolist()
+    if not score_share:
+        return np.array(order, np.intp)
+    has = keypoints[..., 2] > 0
+    points = keypoints[..., :2]
+    low = np.where(has[..., None], points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(has[..., None], points, -np.inf).max(axis=1, initial=-np.inf)
+    border = WITHIN_BORDER * np.maximum(high - low, 0).max(axis=1, keepdims=True, initial=0)
+    kept: list[int] = []
+    for person in order:
+        surer = [other for other in kept if scores[person] <= score_share * scores[other]]
+        place = points[person][None]
+        first, last = (low - border)[surer, None], (high + border)[surer, None]
+        inside = ((place >= first) & (place <= last)).all(axis=2) & has[person]
+        if not (inside.sum(axis=1) >= WITHIN_SHARE * max(has[person].sum(), 1)).any():
             kept.append(person)
     return np.array(kept, np.intp)
 

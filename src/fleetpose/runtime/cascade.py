@@ -31,6 +31,9 @@ NO_BOXES = "model {name} is bottom-up and takes no boxes: it finds people by its
 #: Of refined people more alike than this (object keypoint similarity) the surer stays. Found people may share
 #: a crop's person, above all those of several sizes; 0.7 was best on the kept-out `lspet`, of 0.5 to 0.9.
 SAME_REFINED = 0.7
+#: Refined people within another whose score is at most this share of that one's are dropped. On rendered
+#: validation pictures that drops 7 of 179 people, for 0.1 AP less and 0.2 AP50 more.
+WITHIN_REFINED = 0.5
 
 #: Size (h, w) of a picture of unknown size.
 _ENDLESS = (2**31, 2**31)

@@ -24,6 +24,7 @@ from fleetpose.runtime.cascade import (
     NO_BOXES,
     SAME_REFINED,
     WHOLE,
+    WITHIN_REFINED,
     Boxed,
     BoxSource,
     Cascade,
@@ -185,7 +186,7 @@ class Predictor:
                 raise ConfigError("short_side must be a number of pixels, or several, got none")
             self._finder = SeveralSizes(finders) if len(finders) > 1 else finders[0]
         if refiner is not None:
-            settings = TopDownSettings(redundancy=SAME_REFINED)
+            settings = TopDownSettings(redundancy=SAME_REFINED, within_share=WITHIN_REFINED)
             second = _top_down(refiner, has_flip_test=has_flip_test, settings=settings)
             self._finder = Cascade(self._finder, second)
         self.name = self._first_name = network.description.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.codecs.cleanup import remove_redundant
+from fleetpose.codecs.cleanup import remove_redundant, remove_within
 from fleetpose.codecs.expected_oks import person_scores
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, ShapeError
@@ -31,13 +31,16 @@ class TopDownSettings:
         keypoint_threshold: a person's score is the box's score times the mean score of the keypoints above
             this. Models that decode by expected similarity have a rule of their own, without it.
         redundancy: of people more alike than this the surer stays (object keypoint similarity); 1 for all.
+        within_share: people with at most this share of a surer one's score, within whom they lie, are dropped
+            (`remove_within`); 0 for none.
     """
 
     keypoint_threshold: float = 0.2
     redundancy: float = 0.9
+    within_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("keypoint_threshold", "redundancy"):
+        for name in ("keypoint_threshold", "redundancy", "within_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"top_down.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -83,6 +86,7 @@ class TopDown:
         kept = remove_redundant(
             keypoints, scores, sigmas=skeleton.sigmas, threshold=self._settings.redundancy
         )
+        kept = kept[remove_within(keypoints[kept], scores[kept], score_share=self._settings.within_share)]
         low, high = np.array([-0.5] * 4), np.array([size[1], size[0]] * 2) - 0.5
         watch.lap("grouping")
         return PoseResult(
