@@ -20,6 +20,7 @@ def test_demo_writes_an_annotated_picture_and_says_what_it_found(
     fleetpose_here, tmp_path, photo, monkeypatch
 ):
     monkeypatch.setattr("fleetpose.cli.demo.PICTURE", photo.rename(tmp_path / "demo.jpg"))
+    monkeypatch.setattr("fleetpose.runtime.predictor.DEFAULT_SHORT_SIDES", (64, 128, 256))
 
     code, out, err = fleetpose_here("demo")
 

@@ -44,8 +44,8 @@ def tap_summer(kernel: int, stride: int) -> Callable[..., None]:
         * B, H, W, C, h, w;
         * top, left: how many rows and columns of zeros surround the inputs;
         * first, last: which blocks of `LANES` channels to sum; the last of all ends with the last channel;
-        * rows, grad_row: room to work in, flat `[kernel, n, LANES]`, zero, and `[w, LANES]`, float32, n being
-          the cells of a row of inputs with its border;
+        * rows, grad_row: room to work in, flat, of kernel x n x LANES zeros and of w x LANES, float32, n
+          being the cells of a row of inputs with its border;
         * sums: flat `[blocks, kernel, kernel, LANES]`, float32; the sums are added to it.
     """
 
