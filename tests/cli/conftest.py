@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,9 +39,15 @@ def start_fleetpose(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_listen_to_ctrl_c,
         )
 
     return start
+
+
+def _listen_to_ctrl_c():
+    """Undo what a shell does to its background jobs, and so to tests among them: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
