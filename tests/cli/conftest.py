@@ -39,7 +39,7 @@ def start_fleetpose(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_listen_to_ctrl_c,
+            preexec_fn=_listen_to_ctrl_c,  # noqa: PLW1509 - between fork and exec it touches no lock
         )
 
     return start
