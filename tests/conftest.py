@@ -192,3 +192,17 @@ def write_dots_model(path, description):
     helper.set_model_props(model, {METADATA_KEY: description.to_json()})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+@pytest.fixture(scope="session")
+def matlab_cells():
+    """Function that makes a Matlab structure array of dicts with the same keys."""
+
+    def cells(entries):
+        array = np.zeros((1, len(entries)), [(key, "O") for key in entries[0]])
+        for number, entry in enumerate(entries):
+            for key, value in entry.items():
+                array[0, number][key] = value
+        return array
+
+    return cells

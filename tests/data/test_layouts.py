@@ -15,23 +15,14 @@ from fleetpose.errors import DatasetError, MissingExtraError
 from fleetpose.skeletons import COCO, CROWDPOSE, LSP, MPII, Skeleton
 
 
-def _cells(entries):
-    """Matlab structure array of dicts with the same keys."""
-    array = np.zeros((1, len(entries)), [(key, "O") for key in entries[0]])
-    for number, entry in enumerate(entries):
-        for key, value in entry.items():
-            array[0, number][key] = value
-    return array
-
-
 def _point(number, x, y, is_visible):
     return {"x": float(x), "y": float(y), "id": float(number), "is_visible": is_visible}
 
 
 @pytest.fixture
-def mpii_mat(tmp_path):
+def mpii_mat(tmp_path, matlab_cells):
     """Official layout: pictures of two people for training, of one for testing, and of nobody."""
-    points = _cells([_point(9, 11, 21, np.array([])), _point(0, 31, 91, "1"), _point(5, 41, 92, "0")])
+    points = matlab_cells([_point(9, 11, 21, np.array([])), _point(0, 31, 91, "1"), _point(5, 41, 92, "0")])
     labelled = {
         "x1": 5.0,
         "y1": 15.0,
@@ -47,9 +38,9 @@ def mpii_mat(tmp_path):
         "objpos": {"x": 100.5, "y": 60.5},
         "annopoints": np.array([]),
     }
-    annolist = _cells(
+    annolist = matlab_cells(
         [
-            {"image": {"name": "train.jpg"}, "annorect": _cells([labelled, unlabelled])},
+            {"image": {"name": "train.jpg"}, "annorect": matlab_cells([labelled, unlabelled])},
             {"image": {"name": "test.jpg"}, "annorect": {"scale": 1.0, "objpos": {"x": 1.0, "y": 1.0}}},
             {"image": {"name": "empty.jpg"}, "annorect": np.array([])},
         ]
@@ -290,9 +281,18 @@ def test_a_matlab_file_of_something_else_is_refused(tmp_path, content, message):
         load_annotations(path)
 
 
-def test_a_broken_or_absent_matlab_file_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no matlab file at all" * 20,
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400),  # HDF5, which scipy does not read
+    ],
+    ids=["empty", "text", "version 7.3"],
+)
+def test_a_broken_or_absent_matlab_file_is_refused(tmp_path, content):
     path = tmp_path / "broken.mat"
-    path.write_bytes(b"no matlab file at all" * 20)
+    path.write_bytes(content)
 
     with pytest.raises(DatasetError, match=r"broken\.mat is no Matlab file"):
         load_annotations(path)

@@ -10,19 +10,14 @@ import pytest
 from fleetpose.errors import ConfigError, UnknownNameError
 from fleetpose.media.sources import Source, SourceKind
 from fleetpose.runtime.benchmark import (
-    STEPS,
     Candidate,
     Judgement,
-    Row,
     accuracy_of,
     benchmark,
     candidates_for,
-    fitting,
-    pareto,
     peer_candidates,
-    to_csv,
-    to_markdown,
 )
+from fleetpose.runtime.benchmark_rows import STEPS, Row, fitting, pareto, to_csv, to_markdown
 from fleetpose.runtime.choice import Engine, is_installed
 from fleetpose.runtime.pareto import draw_pareto
 from fleetpose.skeletons import COCO

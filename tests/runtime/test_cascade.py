@@ -94,38 +94,61 @@ class _Same:
 class _Found:
     """A codec that finds the same people whatever the maps."""
 
-    def __init__(self, people):
+    def __init__(self, people, scores=(0.9, 0.9)):
         self._people = people
+        self._scores = np.array(scores, np.float32)
 
     def decode(self, outputs):
         del outputs
-        return self._people, np.full(len(self._people), 0.9, np.float32)
+        return self._people, self._scores
 
 
 @pytest.mark.parametrize(("similarity", "people"), [(0.88, 1), (0.74, 1), (0.66, 2), (0.6, 2)])
 def test_refined_people_are_one_above_a_similarity_of_seven_tenths(
     fake_description, stick_person, similarity, people
 ):
-    description = replace(
-        fake_description,
-        fields=(Field(FieldKind.HEATMAPS, 17, stride=4),),
-        codec={"type": "top_down", "input_size": [256, 192], "kernel_cells": 5},
-    )
     # The same maps in crops some pixels apart are the same person, some pixels apart.
     person = np.column_stack([stick_person + np.array([50, 20]), np.ones(17)]).astype(np.float32)
     other = person + np.array([_apart(stick_person, similarity), 0, 0], np.float32)
-    codec = TopDownCodec.from_description(description)
-    affine = fit_box(keypoint_boxes(person[None], (256, 256))[0], codec.input_size, padding=codec.box_padding)
-    in_crop = np.column_stack([transform_points(person[:, :2], affine), np.full(17, 2)])
-    predictor = Predictor(
-        _Same(fake_description, {}), refiner=_Same(description, codec.encode(in_crop.astype(np.float32)))
-    )
-    predictor._finder._finder._codec = _Found(np.stack([person, other]))
+    predictor = _predictor_of(fake_description, _Found(np.stack([person, other])))
 
     result = predictor(np.zeros((256, 256, 3), np.uint8))
 
     assert len(result) == people
     np.testing.assert_allclose(result.keypoints[0, :, :2], person[:, :2], atol=0.5)
+
+
+@pytest.mark.parametrize(("score", "people"), [(0.4, 1), (0.5, 2)])
+def test_refined_people_within_one_who_is_more_than_twice_as_sure_are_dropped(
+    fake_description, stick_person, score, people
+):
+    person = np.column_stack([stick_person + np.array([50, 20]), np.ones(17)]).astype(np.float32)
+    squeezed = person * np.array([0.5, 0.5, 1], np.float32)
+    squeezed[:, :2] += person[:, :2].mean(axis=0) / 2
+    predictor = _predictor_of(fake_description, _Found(np.stack([person, squeezed]), (0.9, score)))
+
+    result = predictor(np.zeros((256, 256, 3), np.uint8))
+
+    assert len(result) == people
+    np.testing.assert_allclose(result.keypoints[0, :, :2], person[:, :2], atol=0.5)
+
+
+def _predictor_of(fake_description, found):
+    """Cascade whose second look sees the first of the found people, as large as the crop, in every crop."""
+    description = replace(
+        fake_description,
+        fields=(Field(FieldKind.HEATMAPS, 17, stride=4),),
+        codec={"type": "top_down", "input_size": [256, 192], "kernel_cells": 5},
+    )
+    people, _ = found.decode({})
+    codec = TopDownCodec.from_description(description)
+    affine = fit_box(keypoint_boxes(people[:1], (256, 256))[0], codec.input_size, padding=codec.box_padding)
+    in_crop = np.column_stack([transform_points(people[0, :, :2], affine), np.full(17, 2)])
+    predictor = Predictor(
+        _Same(fake_description, {}), refiner=_Same(description, codec.encode(in_crop.astype(np.float32)))
+    )
+    predictor._finder._finder._codec = found
+    return predictor
 
 
 def _apart(person, similarity):

@@ -367,16 +367,16 @@ def test_of_a_file_with_training_pictures_only_the_others_count_unless_told(tmp_
     assert ("b.jpg" in asked) == (split == "test")
 
 
-def test_mpiis_matlab_file_is_scored_on_its_training_part_by_those_who_are_labelled(tmp_path):
+def test_mpiis_matlab_file_is_scored_on_its_training_part_by_those_who_are_labelled(tmp_path, matlab_cells):
     points = 30 + 5 * np.arange(32.0).reshape(16, 2)
     marks = [{"x": x + 1, "y": y + 1, "id": float(k), "is_visible": "1"} for k, (x, y) in enumerate(points)]
     head = {"x1": 1.0, "y1": 1.0, "x2": 31.0, "y2": 41.0}
     place = {"scale": 0.5, "objpos": {"x": 60.0, "y": 60.0}}
-    people = _cells(
-        [head | place | {"annopoints": {"point": _cells(marks)}}, head | place | {"annopoints": []}]
+    people = matlab_cells(
+        [head | place | {"annopoints": {"point": matlab_cells(marks)}}, head | place | {"annopoints": []}]
     )
     listed = [{"image": {"name": f"{name}.jpg"}, "annorect": people} for name in ("train", "test")]
-    savemat(tmp_path / "mpii.mat", {"RELEASE": {"annolist": _cells(listed), "img_train": [1, 0]}})
+    savemat(tmp_path / "mpii.mat", {"RELEASE": {"annolist": matlab_cells(listed), "img_train": [1, 0]}})
     (tmp_path / "train.jpg").touch()
     found = PoseResult(
         keypoints=np.column_stack([points, np.ones(16)])[None].astype(np.float32),
@@ -397,15 +397,6 @@ def test_mpiis_matlab_file_is_scored_on_its_training_part_by_those_who_are_label
 
     assert (evaluation.num_images, evaluation.num_people) == (1, 1)
     assert evaluation.scores["PCKh@0.5"] == evaluation.coco.ap == evaluation.pck.mean == 1.0
-
-
-def _cells(entries):
-    """Matlab structure array of dicts with the same keys."""
-    array = np.zeros((1, len(entries)), [(key, "O") for key in entries[0]])
-    for number, entry in enumerate(entries):
-        for key, value in entry.items():
-            array[0, number][key] = value
-    return array
 
 
 @pytest.mark.parametrize(

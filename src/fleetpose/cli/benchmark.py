@@ -78,14 +78,9 @@ def benchmark(
     from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
     from fleetpose.media.images import write_image  # noqa: PLC0415
     from fleetpose.media.sources import find_sources  # noqa: PLC0415
-    from fleetpose.runtime.benchmark import (  # noqa: PLC0415
-        Judgement,
-        fitting,
-        peer_candidates,
-        to_csv,
-        to_markdown,
-    )
+    from fleetpose.runtime.benchmark import Judgement, peer_candidates  # noqa: PLC0415
     from fleetpose.runtime.benchmark import benchmark as run  # noqa: PLC0415
+    from fleetpose.runtime.benchmark_rows import fitting, to_csv, to_markdown  # noqa: PLC0415
     from fleetpose.runtime.machine import processor, usable_cores  # noqa: PLC0415
     from fleetpose.runtime.pareto import draw_pareto  # noqa: PLC0415
     from fleetpose.runtime.recording import new_folder  # noqa: PLC0415

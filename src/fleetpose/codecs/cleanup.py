@@ -82,8 +82,7 @@ def remove_within(keypoints: Array, scores: Array, *, score_share: float) -> Ind
         return np.array(order, np.intp)
     has = keypoints[..., 2] > 0
     points = keypoints[..., :2]
-    low = np.where(has[..., None], points, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(has[..., None], points, -np.inf).max(axis=1, initial=-np.inf)
+    low, high = _corners(points, has)
     border = WITHIN_BORDER * np.maximum(high - low, 0).max(axis=1, keepdims=True, initial=0)
     kept: list[int] = []
     for person in order:
@@ -121,11 +120,17 @@ def _similarities(keypoints: Array, sigmas: Array, *, above: float) -> Array:
     """Object keypoint similarity of the row's person to the column's, by the row's area → `[N, N]`."""
     has = keypoints[..., 2] > above  # [N, K]
     points = keypoints[..., :2]
-    low = np.where(has[..., None], points, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(has[..., None], points, -np.inf).max(axis=1, initial=-np.inf)
+    low, high = _corners(points, has)
     sides = np.maximum(np.where(np.isfinite(high - low), high - low, 0), 1)
     areas = sides.prod(axis=1)
     shared = has[:, None] & has[None]  # [N, N, K]
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     alike = np.exp(-squared / (2 * areas[:, None, None] * (2 * sigmas) ** 2))
     return np.asarray(np.where(shared, alike, 0).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1))
+
+
+def _corners(points: Array, has: Mask) -> tuple[Array, Array]:
+    """Lowest and highest coordinates `[N, 2]` of those points `[N, K, 2]` that people have."""
+    low = np.where(has[..., None], points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(has[..., None], points, -np.inf).max(axis=1, initial=-np.inf)
+    return low, high

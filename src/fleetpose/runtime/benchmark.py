@@ -6,9 +6,6 @@ does disturbs all alike, so ratios within one run hold where absolute times do n
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +25,12 @@ from fleetpose.media.images import read_image
 from fleetpose.media.sources import Source, SourceKind
 from fleetpose.media.video import Frame, open_video
 from fleetpose.results import PoseResult
+from fleetpose.runtime.benchmark_rows import FINDING, STEPS, Row
 from fleetpose.runtime.canvas import BatchNetwork, Network, takes_batches
 from fleetpose.runtime.cascade import coco_boxes, is_top_down
 from fleetpose.runtime.ceiling import has_int8_layers, peak_gflops
 from fleetpose.runtime.choice import AUTO, Engine, engines_for, model_files, start
-from fleetpose.runtime.energy import NOT_READABLE, EnergyMeter
+from fleetpose.runtime.energy import EnergyMeter
 from fleetpose.runtime.evaluation import evaluate
 from fleetpose.runtime.openvino_session import SUFFIX
 from fleetpose.runtime.peers import PEERS, Peer
@@ -41,10 +39,6 @@ from fleetpose.runtime.recording import Recorder
 
 Array = npt.NDArray[np.float32]
 
-#: Steps in the order of the work.
-STEPS = ("decode", "resize", "network", "grouping", "draw", "encode")
-#: Those from a decoded picture to people.
-FINDING = ("resize", "network", "grouping")
 #: Frames that every candidate sees before times count.
 WARM_UP = 2
 
@@ -81,41 +75,6 @@ class Judgement:
     images: Path | None = None
     every: int = 1
     watts: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What was measured of one candidate; milliseconds are of one picture."""
-
-    label: str
-    model: str
-    runtime: str
-    frames: int
-    median_ms: float  # all steps
-    p95_ms: float
-    find_ms: float  # median from a decoded picture to people
-    frames_per_second: float
-    steps_ms: dict[str, float]  # median per step
-    gflops: float | None  # achieved by the network, in 10^9 operations per second, two per multiply-add
-    megabytes: float  # of the model's files
-    memory_mb: float  # by which the process grew on loading and warming up
-    accuracy: float | None  # in percent; measured, or as `accuracy_of` has it
-    people: float  # found per picture
-    peak_gflops: float | None = None  # of the machine in the same runtime and arithmetic
-    joules: float | None = None  # per picture, all steps; None where no counter is readable
-    watts: float | None = None  # given, or what the counters say
-
-    @property
-    def peak_share(self) -> float | None:
-        """Share of the machine's peak that the network achieves."""
-        return None if self.gflops is None or not self.peak_gflops else self.gflops / self.peak_gflops
-
-    @property
-    def efficiency(self) -> float | None:
-        """The papers' accuracy x efficiency: AP x pictures per second / W."""
-        if self.accuracy is None or not self.watts:
-            return None
-        return self.accuracy * self.frames_per_second / self.watts
 
 
 class _Finder(Protocol):
@@ -421,62 +380,9 @@ def accuracy_of(description: ModelDescription) -> float | None:
     return max((on_coco or metrics).values(), default=None)
 
 
-def fitting(rows: Sequence[Row], *, budget_ms: float) -> Row | None:
-    """Most accurate row that finds people within the budget, the faster of equals; None if none does."""
-    fit = [row for row in rows if row.find_ms <= budget_ms]
-    return max(
-        fit, key=lambda row: (-math.inf if row.accuracy is None else row.accuracy, -row.find_ms), default=None
-    )
-
-
-def pareto(rows: Sequence[Row]) -> list[Row]:
-    """Rows that no other one beats in both speed and accuracy, fastest first."""
-    best, front = -math.inf, []
-    for row in sorted(rows, key=lambda row: (row.find_ms, -(row.accuracy or 0.0))):
-        if row.accuracy is not None and row.accuracy > best:
-            best = row.accuracy
-            front.append(row)
-    return front
-
-
 def resident_mb() -> float:
     """Memory in use now, in MB; the peak so far where the system does not tell."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-#: Columns of the tables: heading, and what stands below it.
-COLUMNS: Mapping[str, Callable[[Row], Any]] = {
-    "model": lambda row: row.label,
-    "median ms": lambda row: f"{row.median_ms:.2f}",
-    "p95 ms": lambda row: f"{row.p95_ms:.2f}",
-    "pictures/s": lambda row: f"{row.frames_per_second:.1f}",
-    "find ms": lambda row: f"{row.find_ms:.2f}",
-    **{step: lambda row, step=step: f"{row.steps_ms[step]:.2f}" for step in STEPS},  # type: ignore[misc]
-    "GFLOP/s": lambda row: "" if row.gflops is None else f"{row.gflops:.1f}",
-    "of peak": lambda row: "" if row.peak_share is None else f"{100 * row.peak_share:.0f} %",
-    "MB": lambda row: f"{row.megabytes:.2f}",
-    "memory MB": lambda row: f"{row.memory_mb:.0f}",
-    "J": lambda row: NOT_READABLE if row.joules is None else f"{row.joules:.3f}",
-    "AP": lambda row: "" if row.accuracy is None else f"{round(row.accuracy, 2):g}",
-    "AP x FPS / W": lambda row: "" if row.efficiency is None else f"{row.efficiency:.1f}",
-    "people": lambda row: f"{row.people:.1f}",
-}
-
-
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table."""
-    lines = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
-    lines += [[str(cell(row)) for cell in COLUMNS.values()] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([cell(row) for cell in COLUMNS.values()] for row in rows)
-    return text.getvalue()

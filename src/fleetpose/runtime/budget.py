@@ -13,7 +13,8 @@ from pathlib import Path
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.errors import ConfigError
 from fleetpose.media.images import read_image
-from fleetpose.runtime.benchmark import FINDING, accuracy_of
+from fleetpose.runtime.benchmark import accuracy_of
+from fleetpose.runtime.benchmark_rows import FINDING
 from fleetpose.runtime.cascade import is_top_down
 from fleetpose.runtime.choice import AUTO, model_files, open_session
 from fleetpose.runtime.machine import processor, usable_cores

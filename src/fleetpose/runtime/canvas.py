@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import cv2
 import numpy as np
@@ -38,14 +38,14 @@ class BatchNetwork(Network, Protocol):
         """Input tensor `[B, 3, H, W]`, normalised → maps `[B, C, h, w]` by field name."""
 
 
-def takes_batches(network: Network) -> bool:
+def takes_batches(network: Network) -> TypeGuard[BatchNetwork]:
     """Whether a network looks at several pictures at once."""
     return isinstance(network, BatchNetwork) and network.takes_batches
 
 
 def run_each(network: Network, canvases: Sequence[Array]) -> list[dict[str, Array]]:
     """Run a network on input tensors `[1, 3, H, W]` of one size, at once if it can → maps of each."""
-    if len(canvases) > 1 and isinstance(network, BatchNetwork) and network.takes_batches:
+    if len(canvases) > 1 and takes_batches(network):
         maps = network.run_batch(np.concatenate(canvases))
         return [{name: values[row] for name, values in maps.items()} for row in range(len(canvases))]
     return [network.run(canvas) for canvas in canvases]

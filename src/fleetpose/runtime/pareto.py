@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.runtime.benchmark import Row, pareto
+from fleetpose.runtime.benchmark_rows import Row, pareto
 
 #: (h, w) of the picture, and the room around its axes: left, top, right, bottom.
 _SIZE = (480, 720)
