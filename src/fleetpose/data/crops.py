@@ -17,7 +17,15 @@ from fleetpose.data.annotations import Picture, check_pictures
 from fleetpose.data.photometric import coarsen, jitter
 from fleetpose.data.scenes import Source, around_keypoints, read_source, source_chances
 from fleetpose.errors import ConfigError, DatasetError, MediaError
-from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
+from fleetpose.geometry import (
+    PADDING,
+    affine_scale,
+    compose,
+    fit_box,
+    scaling,
+    transform_points,
+    warp,
+)
 from fleetpose.media.images import Reduction, read_image
 from fleetpose.skeletons import Skeleton
 
@@ -25,9 +33,15 @@ from fleetpose.skeletons import Skeleton
 FEWEST_KEYPOINTS = 3
 #: A part of a person is framed only if the whole has this many labelled keypoints.
 FEWEST_FOR_PART = 8
+#: Chances that a person is cut off above, below, on the left and on the right: most pictures keep the head.
+CUT_CHANCES = (0.05, 0.71, 0.12, 0.12)
+#: How much of a cut person's labelled keypoints is left, as a share of their extent: lowest, highest.
+CUT_SHARE = (0.25, 0.85)
 
 #: JPEG decoders draw a picture at half its size, or less, for less; other files are read whole.
 _REDUCTIONS: tuple[Reduction, ...] = (8, 4, 2)
+#: A place outside every crop: a labelled keypoint there is known not to be in view.
+_NOWHERE = -1e6
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
 
 
@@ -43,6 +57,8 @@ class CropSettings:
         shift: largest displacement, as a share of the box.
         part_chance: share of crops that frame only the half of a person's keypoints around one of them, as
             pictures that cut people off do (the half-body crops of arXiv:1911.07524, for any skeleton).
+        cut_chance: share of crops that show a person only as far as a line, as the edge of a picture or a
+            table does: one colour lies beyond, and no keypoint is to be found there.
         cutout_chance: share of crops with a rectangle painted over.
         cutout_share: sides of that rectangle, as a share of the crop's: lowest, highest.
         light: strength of photometric changes.
@@ -56,6 +72,7 @@ class CropSettings:
     turn_chance: float = 0.6
     shift: float = 0.1
     part_chance: float = 0.2
+    cut_chance: float = 0.0
     cutout_chance: float = 0.3
     cutout_share: tuple[float, float] = (0.15, 0.4)
     light: float = 1.0
@@ -72,7 +89,7 @@ class CropSettings:
         for name in ("rotation_deg", "shift"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"crops.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("turn_chance", "part_chance", "cutout_chance", "light", "coarse_chance"):
+        for name in ("turn_chance", "part_chance", "cut_chance", "cutout_chance", "light", "coarse_chance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"crops.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -88,6 +105,37 @@ class Crop:
 
     image: npt.NDArray[np.uint8]
     keypoints: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """What is seen of a picture: as far as an edge, and one colour beyond.
+
+    Attributes:
+        area: (x1, y1, x2, y2) in pixels of the picture; infinite on the sides that are left alone.
+        colour: RGB of what lies beyond.
+    """
+
+    area: npt.NDArray[np.float64]
+    colour: tuple[int, int, int]
+
+    def limit(
+        self, keypoints: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Keypoints `[K, 3]`, those beyond the edge where no crop reaches, and the box around the others."""
+        is_seen = ((keypoints[:, :2] >= self.area[:2]) & (keypoints[:, :2] < self.area[2:])).all(axis=1)
+        around = around_keypoints(keypoints[None, is_seen])[0]
+        box = np.concatenate([np.maximum(around[:2], self.area[:2]), np.minimum(around[2:], self.area[2:])])
+        limited = keypoints.copy()
+        limited[~is_seen, :2] = _NOWHERE
+        return limited, box.astype(np.float32)
+
+    def paint_beyond(self, image: npt.NDArray[np.uint8], reduction: int) -> None:
+        """Paint what is not seen of the picture `[H, W, 3]`, read at a `reduction`-th of its size."""
+        h, w = image.shape[:2]
+        x1, y1, x2, y2 = np.clip(np.rint(self.area / reduction), 0, (w, h, w, h)).astype(int)
+        image[:y1] = image[y2:] = self.colour
+        image[:, :x1] = image[:, x2:] = self.colour
 
 
 @dataclass(slots=True)
@@ -135,12 +183,20 @@ class CropMaker:
         """
         people = self._people[int(rng.choice(len(self._people), p=self._chances))]
         picture, person = people[int(rng.integers(len(people)))]
-        affine = self._framing(rng, picture.keypoints[person], picture.boxes[person], size)
-        keypoints = transform_points(picture.keypoints[person], affine).astype(np.float32)
+        keypoints, box = picture.keypoints[person], picture.boxes[person]
+        view = None
+        if self.settings.cut_chance and rng.random() < self.settings.cut_chance:
+            view = _view(rng, keypoints)
+        if view is not None:
+            keypoints, box = view.limit(keypoints)
+        elif rng.random() < self.settings.part_chance:
+            box = _part(rng, keypoints, box)
+        affine = self._framing(rng, box, size)
+        keypoints = transform_points(keypoints, affine).astype(np.float32)
         if np.linalg.det(affine[:, :2]) < 0:
             keypoints = keypoints[self.skeleton.flip_permutation]
         keypoints[keypoints[:, 2] == 0] = 0
-        image = _cut(picture, affine, size)
+        image = _cut(picture, affine, size, view)
         if self.settings.coarse_chance and rng.random() < self.settings.coarse_chance:
             image = coarsen(image, rng, share=self.settings.coarse_share)
         image = jitter(image, rng, strength=self.settings.light)
@@ -151,14 +207,11 @@ class CropMaker:
     def _framing(
         self,
         rng: np.random.Generator,
-        keypoints: npt.NDArray[np.float32],
         box: npt.NDArray[np.float32],
         size: tuple[int, int],
     ) -> npt.NDArray[np.floating]:
-        """Draw the one affine map of a crop: what of the person, scale, turn, mirror, place."""
+        """Draw the one affine map of a crop: scale, turn, mirror, place."""
         settings = self.settings
-        if rng.random() < settings.part_chance:
-            box = _part(rng, keypoints, box)
         shift = rng.uniform(-settings.shift, settings.shift, size=2) * (box[2:] - box[:2])
         is_turned = rng.random() < settings.turn_chance
         return fit_box(
@@ -195,8 +248,30 @@ def _part(
     return np.asarray(around_keypoints(half[None])[0])
 
 
-def _cut(picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Read a picture, no finer than the crop can show, and warp it → `[H, W, 3]` RGB.
+def _view(rng: np.random.Generator, keypoints: npt.NDArray[np.float32]) -> _View | None:
+    """Draw where a person with these keypoints `[K, 3]` is cut off; None if too little is labelled."""
+    places = keypoints[keypoints[:, 2] > 0, :2]
+    side = int(rng.choice(4, p=CUT_CHANCES))
+    share = rng.uniform(*CUT_SHARE)
+    red, green, blue = rng.integers(0, 256, size=3).tolist()
+    colour = PADDING if rng.random() < 0.5 else (red, green, blue)
+    axis, is_far_side = (1, 1, 0, 0)[side], side in (1, 3)
+    if len(places) < FEWEST_FOR_PART:
+        return None
+    low, high = places[:, axis].min(), places[:, axis].max()
+    area = np.array([-np.inf, -np.inf, np.inf, np.inf])
+    if is_far_side:
+        area[2 + axis] = low + share * (high - low)
+    else:
+        area[axis] = high - share * (high - low)
+    is_seen = (places[:, axis] >= area[axis]) & (places[:, axis] < area[2 + axis])
+    return _View(area, colour) if is_seen.sum() >= FEWEST_KEYPOINTS else None
+
+
+def _cut(
+    picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, int], view: _View | None
+) -> npt.NDArray[np.uint8]:
+    """Read a picture, no finer than the crop can show, and warp what is seen of it → `[H, W, 3]` RGB.
 
     Pixels are taken as they are stored, as `load_sample` takes them.
     """
@@ -208,6 +283,8 @@ def _cut(picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, in
         image = read_image(picture.path, is_as_stored=True, reduction=reduction)
     except MediaError as error:
         raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
+    if view is not None:
+        view.paint_beyond(image, reduction)
     return warp(image, compose(scaling(reduction, reduction), affine), size, fill=PADDING)
 
 
