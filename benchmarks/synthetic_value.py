@@ -24,8 +24,9 @@ import torch
 
 from fleetpose.codecs.description import InputDescription
 from fleetpose.data.annotations import read_coco
+from fleetpose.data.framing import around_keypoints
 from fleetpose.data.samples import load_sample, warp_sample
-from fleetpose.data.scenes import SceneSettings, Source, around_keypoints
+from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, cells_to_pixels, similarity
 from fleetpose.models import PoseNetwork
 from fleetpose.recipes.first_weights import recipe

@@ -183,6 +183,45 @@ def test_a_part_of_a_person_is_framed_more_closely(draw_spots, write_coco):
     assert len({crop.keypoints[0, 1].round() for crop in part}) > 3
 
 
+def test_people_are_cut_off_at_an_edge_beyond_which_nothing_is_to_be_found(write_coco):
+    names = [f"p{number}" for number in range(10)]
+    skeleton = Skeleton.from_dict({"name": "line", "keypoints": names, "sigmas": [0.05] * 10})
+    points = np.stack([np.linspace(40, 130, 10), np.linspace(20, 200, 10)], axis=1)
+    picture = np.full((*SIZE, 3), 255, np.uint8)
+    for place in points.astype(int).tolist():
+        cv2.circle(picture, place, 6, (0, 0, 0), -1)
+    data = write_coco([picture], [annotation(0, points)], names=names)
+    settings = replace(STILL, cut_chance=1.0)
+
+    crops = crops_of(maker_of(data, skeleton, settings), 40)
+    whole = crops_of(maker_of(data, skeleton), 1)[0]
+
+    counts, heads = [], 0
+    for crop in crops:
+        assert (crop.keypoints[:, 2] == 2).all()
+        is_inside = ((crop.keypoints[:, :2] >= 0) & (crop.keypoints[:, :2] < (96, 128))).all(axis=1)
+        counts.append(int(is_inside.sum()))
+        # As many spots are left as keypoints, but for one that the edge may halve, and each on its spot.
+        is_black = (crop.image.max(axis=2) < 60).astype(np.uint8)
+        assert cv2.connectedComponents(is_black)[0] - 1 - counts[-1] in {0, 1}
+        x, y = crop.keypoints[is_inside, :2].astype(int).T
+        assert is_black[y, x].all()
+        heads += bool(is_inside[0])
+    assert {*counts} <= set(range(3, 10))
+    assert len({*counts}) > 3
+    assert 28 < heads < 40  # mostly cut off below or on the far side of the first keypoint
+    assert ((whole.keypoints[:, :2] >= 0) & (whole.keypoints[:, :2] < (96, 128))).all()
+
+
+def test_people_with_few_labels_are_not_cut_off(people, arrow):
+    settings = replace(STILL, cut_chance=1.0)
+
+    for one, other in zip(
+        crops_of(maker_of(people, arrow), 4), crops_of(maker_of(people, arrow, settings), 4), strict=True
+    ):
+        assert np.ptp(one.keypoints, axis=0) == pytest.approx(np.ptp(other.keypoints, axis=0), abs=1e-3)
+
+
 def test_something_is_painted_over_as_often_as_asked(people, arrow):
     settings = replace(STILL, cutout_chance=1.0, cutout_share=(0.3, 0.3))
 
@@ -247,6 +286,7 @@ def test_missing_and_broken_pictures_are_named(people, arrow):
         ({"shift": -1}, r"crops\.shift must be at least 0"),
         ({"rotation_deg": -1}, r"crops\.rotation_deg must be at least 0"),
         ({"turn_chance": 1.5}, r"crops\.turn_chance must be from 0 to 1"),
+        ({"cut_chance": 2}, r"crops\.cut_chance must be from 0 to 1"),
         ({"part_chance": -0.5}, r"crops\.part_chance must be from 0 to 1"),
         ({"light": 2}, r"crops\.light must be from 0 to 1"),
     ],

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures
+from fleetpose.data.framing import FEWEST_FOR_PART, FEWEST_KEYPOINTS, Cut, around_keypoints, draw_cut
 from fleetpose.data.photometric import coarsen, jitter
-from fleetpose.data.scenes import Source, around_keypoints, read_source, source_chances
+from fleetpose.data.scenes import Source, read_source, source_chances
 from fleetpose.errors import ConfigError, DatasetError, MediaError
 from fleetpose.geometry import (
     PADDING,
@@ -28,15 +29,6 @@ from fleetpose.geometry import (
 )
 from fleetpose.media.images import Reduction, read_image
 from fleetpose.skeletons import Skeleton
-
-#: People with fewer labelled keypoints than this are left out: their box says little.
-FEWEST_KEYPOINTS = 3
-#: A part of a person is framed only if the whole has this many labelled keypoints.
-FEWEST_FOR_PART = 8
-#: Chances that a person is cut off above, below, on the left and on the right: most pictures keep the head.
-CUT_CHANCES = (0.05, 0.71, 0.12, 0.12)
-#: How much of a cut person's labelled keypoints is left, as a share of their extent: lowest, highest.
-CUT_SHARE = (0.25, 0.85)
 
 #: JPEG decoders draw a picture at half its size, or less, for less; other files are read whole.
 _REDUCTIONS: tuple[Reduction, ...] = (8, 4, 2)
@@ -107,37 +99,6 @@ class Crop:
     keypoints: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """What is seen of a picture: as far as an edge, and one colour beyond.
-
-    Attributes:
-        area: (x1, y1, x2, y2) in pixels of the picture; infinite on the sides that are left alone.
-        colour: RGB of what lies beyond.
-    """
-
-    area: npt.NDArray[np.float64]
-    colour: tuple[int, int, int]
-
-    def limit(
-        self, keypoints: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Keypoints `[K, 3]`, those beyond the edge where no crop reaches, and the box around the others."""
-        is_seen = ((keypoints[:, :2] >= self.area[:2]) & (keypoints[:, :2] < self.area[2:])).all(axis=1)
-        around = around_keypoints(keypoints[None, is_seen])[0]
-        box = np.concatenate([np.maximum(around[:2], self.area[:2]), np.minimum(around[2:], self.area[2:])])
-        limited = keypoints.copy()
-        limited[~is_seen, :2] = _NOWHERE
-        return limited, box.astype(np.float32)
-
-    def paint_beyond(self, image: npt.NDArray[np.uint8], reduction: int) -> None:
-        """Paint what is not seen of the picture `[H, W, 3]`, read at a `reduction`-th of its size."""
-        h, w = image.shape[:2]
-        x1, y1, x2, y2 = np.clip(np.rint(self.area / reduction), 0, (w, h, w, h)).astype(int)
-        image[:y1] = image[y2:] = self.colour
-        image[:, :x1] = image[:, x2:] = self.colour
-
-
 @dataclass(slots=True)
 class CropMaker:
     """Draws training crops from a mixture of sources.
@@ -184,11 +145,12 @@ class CropMaker:
         people = self._people[int(rng.choice(len(self._people), p=self._chances))]
         picture, person = people[int(rng.integers(len(people)))]
         keypoints, box = picture.keypoints[person], picture.boxes[person]
-        view = None
+        cut = None
         if self.settings.cut_chance and rng.random() < self.settings.cut_chance:
-            view = _view(rng, keypoints)
-        if view is not None:
-            keypoints, box = view.limit(keypoints)
+            cut = draw_cut(rng, keypoints)
+        if cut is not None:
+            keypoints, box = keypoints.copy(), cut.box
+            keypoints[cut.is_hidden(keypoints), :2] = _NOWHERE
         elif rng.random() < self.settings.part_chance:
             box = _part(rng, keypoints, box)
         affine = self._framing(rng, box, size)
@@ -196,7 +158,10 @@ class CropMaker:
         if np.linalg.det(affine[:, :2]) < 0:
             keypoints = keypoints[self.skeleton.flip_permutation]
         keypoints[keypoints[:, 2] == 0] = 0
-        image = _cut(picture, affine, size, view)
+        read = _read(picture, affine)
+        if cut is not None:
+            _hide(rng, read, cut)
+        image = warp(read.image, compose(scaling(read.reduction, read.reduction), affine), size, fill=PADDING)
         if self.settings.coarse_chance and rng.random() < self.settings.coarse_chance:
             image = coarsen(image, rng, share=self.settings.coarse_share)
         image = jitter(image, rng, strength=self.settings.light)
@@ -248,30 +213,16 @@ def _part(
     return np.asarray(around_keypoints(half[None])[0])
 
 
-def _view(rng: np.random.Generator, keypoints: npt.NDArray[np.float32]) -> _View | None:
-    """Draw where a person with these keypoints `[K, 3]` is cut off; None if too little is labelled."""
-    places = keypoints[keypoints[:, 2] > 0, :2]
-    side = int(rng.choice(4, p=CUT_CHANCES))
-    share = rng.uniform(*CUT_SHARE)
-    red, green, blue = rng.integers(0, 256, size=3).tolist()
-    colour = PADDING if rng.random() < 0.5 else (red, green, blue)
-    axis, is_far_side = (1, 1, 0, 0)[side], side in (1, 3)
-    if len(places) < FEWEST_FOR_PART:
-        return None
-    low, high = places[:, axis].min(), places[:, axis].max()
-    area = np.array([-np.inf, -np.inf, np.inf, np.inf])
-    if is_far_side:
-        area[2 + axis] = low + share * (high - low)
-    else:
-        area[axis] = high - share * (high - low)
-    is_seen = (places[:, axis] >= area[axis]) & (places[:, axis] < area[2 + axis])
-    return _View(area, colour) if is_seen.sum() >= FEWEST_KEYPOINTS else None
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """Pixels `[H, W, 3]` RGB of a picture at a `reduction`-th of its size."""
+
+    image: npt.NDArray[np.uint8]
+    reduction: Reduction
 
 
-def _cut(
-    picture: Picture, affine: npt.NDArray[np.floating], size: tuple[int, int], view: _View | None
-) -> npt.NDArray[np.uint8]:
-    """Read a picture, no finer than the crop can show, and warp what is seen of it → `[H, W, 3]` RGB.
+def _read(picture: Picture, affine: npt.NDArray[np.floating]) -> _Read:
+    """Read a picture, no finer than a crop by `affine` can show.
 
     Pixels are taken as they are stored, as `load_sample` takes them.
     """
@@ -280,12 +231,18 @@ def _cut(
         scale = affine_scale(affine)
         reduction = next((factor for factor in _REDUCTIONS if factor * scale <= 1), 1)
     try:
-        image = read_image(picture.path, is_as_stored=True, reduction=reduction)
+        return _Read(read_image(picture.path, is_as_stored=True, reduction=reduction), reduction)
     except MediaError as error:
         raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
-    if view is not None:
-        view.paint_beyond(image, reduction)
-    return warp(image, compose(scaling(reduction, reduction), affine), size, fill=PADDING)
+
+
+def _hide(rng: np.random.Generator, read: _Read, cut: Cut) -> None:
+    """Paint what lies beyond a cut: half the time as beyond a picture's edge, else in any colour."""
+    red, green, blue = rng.integers(0, 256, size=3).tolist()
+    colour = PADDING if rng.random() < 0.5 else (red, green, blue)
+    along = np.moveaxis(read.image, 1 - cut.axis, 0)
+    edge = int(np.clip(round(cut.edge / read.reduction), 0, len(along)))
+    along[slice(edge, None) if cut.is_far_side else slice(edge)] = colour
 
 
 def _paint_over(image: npt.NDArray[np.uint8], rng: np.random.Generator, share: tuple[float, float]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures, read_coco, read_pictures
+from fleetpose.data.framing import Cut, around_keypoints, draw_cut
 from fleetpose.data.layouts import Split
 from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
@@ -23,9 +24,6 @@ from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import PADDING, similarity
 from fleetpose.skeletons import Skeleton
-
-#: What of a body reaches beyond its outermost keypoints, as a share of their greater extent.
-BODY_MARGIN = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ class SceneSettings:
         zoom: shorter side of a picture of several people, as a multiple of the tile's shorter side.
         rotation_deg: largest turn to either side.
         shift: largest displacement, as a share of the tile.
+        cut_chance: share of lone people whom an edge of their tile cuts off, mostly below; `person_share`
+            is then the size of what is left of them.
         light: strength of photometric changes.
         paste: people who are cut out of the sources along their outlines and put into scenes; none unless
             its chance is set.
@@ -94,6 +94,7 @@ class SceneSettings:
     zoom: tuple[float, float] = (0.75, 1.6)
     rotation_deg: float = 30.0
     shift: float = 0.15
+    cut_chance: float = 0.0
     light: float = 1.0
     paste: PasteSettings = field(default_factory=lambda: PasteSettings(chance=0.0))
 
@@ -108,8 +109,9 @@ class SceneSettings:
         for name, value in (("rotation_deg", self.rotation_deg), ("shift", self.shift)):
             if value < 0:
                 raise ConfigError(f"scenes.{name} must be at least 0, got {value}")
-        if not 0 <= self.light <= 1:
-            raise ConfigError(f"scenes.light must be from 0 to 1, got {self.light}")
+        for name, share in (("cut_chance", self.cut_chance), ("light", self.light)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"scenes.{name} must be from 0 to 1, got {share}")
 
 
 @dataclass(slots=True)
@@ -193,6 +195,10 @@ class SceneMaker:
         """Draw the one affine map of a tile: scale, turn, mirror, place."""
         h, w = sample.image.shape[:2]
         if is_single and len(sample.boxes):
+            if self.settings.cut_chance and rng.random() < self.settings.cut_chance:
+                cut = draw_cut(rng, sample.keypoints[0])
+                if cut is not None:
+                    return self._cut_framing(rng, cut, size)
             x1, y1, x2, y2 = (float(side) for side in sample.boxes[0])
             centre, extent, span = (
                 ((x1 + x2) / 2, (y1 + y2) / 2),
@@ -212,6 +218,27 @@ class SceneMaker:
             scale=scale,
             angle_deg=float(rng.uniform(-self.settings.rotation_deg, self.settings.rotation_deg)),
             is_mirrored=bool(rng.random() < 0.5),
+        )
+
+    def _cut_framing(
+        self, rng: np.random.Generator, cut: Cut, size: tuple[int, int]
+    ) -> npt.NDArray[np.floating]:
+        """Draw the affine map that puts a person's cut on an edge of the tile of `size` (h, w)."""
+        settings = self.settings
+        x1, y1, x2, y2 = (float(side) for side in cut.box)
+        span = np.log(np.minimum(settings.person_share, 1.0))
+        scale = min(size) / max(x2 - x1, y2 - y1, 1.0) * float(np.exp(rng.uniform(*span)))
+        source = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+        source[cut.axis] = cut.edge
+        extent = np.array([size[1] - 1, size[0] - 1], float)
+        target = extent / 2 + rng.uniform(-settings.shift, settings.shift, size=2) * size[::-1]
+        target[cut.axis] = extent[cut.axis] if cut.is_far_side else 0.0
+        return similarity(
+            source_xy=source.tolist(),
+            target_xy=target.tolist(),
+            scale=scale,
+            angle_deg=float(rng.uniform(-settings.rotation_deg, settings.rotation_deg)) / 2,
+            is_mirrored=bool(rng.random() < 0.5) and cut.axis == 1,
         )
 
 
@@ -262,18 +289,6 @@ def read_source(source: Source, skeleton: Skeleton, *, has_outlines: bool = Fals
     if not pictures:
         raise DatasetError(f"{source.annotations or source.images} leaves no picture to train on")
     return pictures
-
-
-def around_keypoints(keypoints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Boxes `[N, 4]` around the labelled keypoints `[N, K, 3]`, with room for head, hands and feet.
-
-    Photos that were cut out around one person give a box of little meaning: often the whole photo.
-    """
-    is_labelled = keypoints[..., 2:] > 0
-    low = np.where(is_labelled, keypoints[..., :2], np.inf).min(axis=1)
-    high = np.where(is_labelled, keypoints[..., :2], -np.inf).max(axis=1)
-    room = BODY_MARGIN * (high - low).max(axis=1, keepdims=True)
-    return np.concatenate([low - room, high + room], axis=1).astype(np.float32)
 
 
 def _tile_boxes(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import load_coco_json
-from fleetpose.data.scenes import around_keypoints
+from fleetpose.data.framing import around_keypoints
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import Image, box_areas, box_ious, boxes_from_coco
 from fleetpose.recipes.voting import SAME, Teacher, keypoint_category, places_of, read_stored

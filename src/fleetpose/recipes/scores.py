@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, read_coco
 from fleetpose.data.classification import centre_crop
-from fleetpose.data.scenes import around_keypoints
+from fleetpose.data.framing import around_keypoints
 from fleetpose.data.segmentation import load_segmented
 from fleetpose.data.sheet import join_tiles
 from fleetpose.draw import DrawSettings, draw_people, person_color
