@@ -22,8 +22,11 @@ from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
 from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
 from fleetpose.errors import ConfigError, DatasetError
-from fleetpose.geometry import PADDING, similarity
+from fleetpose.geometry import PADDING, similarity, warp
 from fleetpose.skeletons import Skeleton
+
+#: Backdrops are enlarged by up to this factor beyond what fills a tile.
+BACKDROP_ZOOM = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class SceneSettings:
         shift: largest displacement, as a share of the tile.
         cut_chance: share of lone people whom an edge of their tile cuts off, mostly below; `person_share`
             is then the size of what is left of them.
+        backdrop_chance: share of the tiles that their picture does not fill where one without people, of a
+            source that has no annotations, is seen around it; one colour otherwise.
         light: strength of photometric changes.
         paste: people who are cut out of the sources along their outlines and put into scenes; none unless
             its chance is set.
@@ -95,6 +100,7 @@ class SceneSettings:
     rotation_deg: float = 30.0
     shift: float = 0.15
     cut_chance: float = 0.0
+    backdrop_chance: float = 0.0
     light: float = 1.0
     paste: PasteSettings = field(default_factory=lambda: PasteSettings(chance=0.0))
 
@@ -109,7 +115,11 @@ class SceneSettings:
         for name, value in (("rotation_deg", self.rotation_deg), ("shift", self.shift)):
             if value < 0:
                 raise ConfigError(f"scenes.{name} must be at least 0, got {value}")
-        for name, share in (("cut_chance", self.cut_chance), ("light", self.light)):
+        for name, share in (
+            ("cut_chance", self.cut_chance),
+            ("backdrop_chance", self.backdrop_chance),
+            ("light", self.light),
+        ):
             if not 0 <= share <= 1:
                 raise ConfigError(f"scenes.{name} must be from 0 to 1, got {share}")
 
@@ -131,6 +141,7 @@ class SceneMaker:
     has_outlines: bool = False
     _pictures: list[list[Picture]] = field(init=False, repr=False)
     _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
+    _backdrops: list[Picture] = field(init=False, repr=False)
     _cutouts: Cutouts | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -139,6 +150,12 @@ class SceneMaker:
             read_source(source, self.skeleton, has_outlines=self.has_outlines) for source in self.sources
         ]
         self._chances = source_chances([source.weight for source in self.sources])
+        self._backdrops = [
+            picture
+            for source, pictures in zip(self.sources, self._pictures, strict=True)
+            for picture in pictures
+            if source.annotations is None
+        ]
         self._cutouts = None
         if self.has_outlines:
             everything = [picture for pictures in self._pictures for picture in pictures]
@@ -187,7 +204,35 @@ class SceneMaker:
         sample = load_sample(pictures[int(rng.integers(len(pictures)))], is_single_person=is_single)
         size = (box[3] - box[1], box[2] - box[0])
         affine = self._framing(rng, sample, size, is_single=is_single)
-        return box, warp_sample(sample, affine, size, flip_permutation=self.skeleton.flip_permutation)
+        warped = warp_sample(sample, affine, size, flip_permutation=self.skeleton.flip_permutation)
+        if self.settings.backdrop_chance and rng.random() < self.settings.backdrop_chance:
+            is_covered = warp(np.ones(sample.image.shape[:2], np.uint8), affine, size) > 0
+            warped = self._before_backdrop(rng, warped, is_covered)
+        return box, warped
+
+    def _before_backdrop(
+        self, rng: np.random.Generator, tile: Sample, is_covered: npt.NDArray[np.bool_]
+    ) -> Sample:
+        """Show a picture without people where the tile's own, `is_covered` `[H, W]`, does not reach."""
+        if is_covered.all() or not self._backdrops:
+            return tile
+        backdrop = load_sample(self._backdrops[int(rng.integers(len(self._backdrops)))])
+        (h, w), size = backdrop.image.shape[:2], np.array(is_covered.shape)
+        scale = float((size / (h, w)).max() * np.exp(rng.uniform(0, np.log(BACKDROP_ZOOM))))
+        overhang = (np.array([h, w]) * scale - size) / 2
+        y, x = (size - 1) / 2 + rng.uniform(-1, 1, size=2) * overhang
+        affine = similarity(
+            source_xy=((w - 1) / 2, (h - 1) / 2),
+            target_xy=(x, y),
+            scale=scale,
+            is_mirrored=bool(rng.random() < 0.5),
+        )
+        around = warp(backdrop.image, affine, tile.image.shape[:2], fill=PADDING)
+        return replace(
+            tile,
+            image=np.where(is_covered[..., None], tile.image, around),
+            counts=np.where(is_covered, tile.counts, 1).astype(np.uint8),
+        )
 
     def _framing(
         self, rng: np.random.Generator, sample: Sample, size: tuple[int, int], *, is_single: bool
