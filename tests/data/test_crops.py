@@ -234,6 +234,26 @@ def test_something_is_painted_over_as_often_as_asked(people, arrow):
     assert max(shares) <= 0.095
 
 
+def test_what_is_in_front_may_be_a_piece_of_somebody_else(people, arrow):
+    settings = replace(STILL, cutout_chance=1.0, cutout_share=(0.5, 0.5))
+    flat, peopled = (
+        crops_of(maker_of(people, arrow, replace(settings, cutout_people=share)), 12) for share in (0.0, 1.0)
+    )
+    plain = crops_of(maker_of(people, arrow), 12)
+
+    def differences(crops):
+        """Numbers of different colours among the pixels that are not those of the plain crop."""
+        for crop, whole in zip(crops, plain, strict=True):
+            np.testing.assert_array_equal(crop.keypoints, whole.keypoints)
+            is_other = (crop.image != whole.image).any(axis=2)
+            yield len(np.unique(crop.image[is_other].reshape(-1, 3), axis=0))
+
+    assert max(differences(flat)) == 1
+    assert (
+        sum(count > 5 for count in differences(peopled)) >= 4
+    )  # some show one picture over the same picture
+
+
 def test_coarse_crops_lose_their_detail_but_not_their_labels(people, arrow):
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     cv2.imwrite(str(people[1] / "1.png"), noise)
@@ -287,6 +307,7 @@ def test_missing_and_broken_pictures_are_named(people, arrow):
         ({"rotation_deg": -1}, r"crops\.rotation_deg must be at least 0"),
         ({"turn_chance": 1.5}, r"crops\.turn_chance must be from 0 to 1"),
         ({"cut_chance": 2}, r"crops\.cut_chance must be from 0 to 1"),
+        ({"cutout_people": 2}, r"crops\.cutout_people must be from 0 to 1"),
         ({"part_chance": -0.5}, r"crops\.part_chance must be from 0 to 1"),
         ({"light": 2}, r"crops\.light must be from 0 to 1"),
     ],

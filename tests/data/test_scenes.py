@@ -9,6 +9,8 @@ import pytest
 from fleetpose.data.paste import PasteSettings
 from fleetpose.data.scenes import SceneMaker, SceneSettings, Source
 from fleetpose.errors import ConfigError, DatasetError
+from fleetpose.geometry import PADDING
+from fleetpose.skeletons import Skeleton
 
 SIZE = (90, 120)
 #: (x, y) of tip, left end and right end; one person per picture.
@@ -279,3 +281,71 @@ def test_other_settings_draw_from_the_same_pictures(maker_of, spots):
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_an_edge_cuts_lone_people_off(write_coco):
+    names = [f"p{number}" for number in range(10)]
+    skeleton = Skeleton.from_dict({"name": "line", "keypoints": names, "sigmas": [0.05] * 10})
+    points = np.stack([np.full(10, 60.0), np.linspace(10, 80, 10)], axis=1)
+    picture = np.full((*SIZE, 3), 255, np.uint8)
+    label = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [value for x, y in points for value in (x, y, 2)],
+        "bbox": [40, 5, 40, 80],
+    }
+    labels, folder = write_coco([picture], [label], names=names)
+    settings = SceneSettings(
+        tiles=(1, 0, 0), person_share=(0.5, 0.9), rotation_deg=0, shift=0.1, light=0, cut_chance=1.0
+    )
+    source = Source(images=folder, annotations=labels, is_single_person=True)
+    maker = SceneMaker([source], skeleton, settings)
+
+    left, at_bottom = [], 0
+    for seed in range(40):
+        person = maker.make(np.random.default_rng(seed), (100, 100)).keypoints[0]
+        seen = person[person[:, 2] > 0]
+        left.append(len(seen))
+        at_bottom += bool(person[0, 2] and not person[-1, 2])
+    whole = SceneMaker([source], skeleton, replace(settings, cut_chance=0.0))
+
+    assert set(left) <= set(range(3, 11))
+    assert sum(count < 10 for count in left) > 24  # an upright edge has nothing to cut off of this line
+    assert 22 < at_bottom < 40
+    assert all(
+        (whole.make(np.random.default_rng(seed), (100, 100)).keypoints[0, :, 2] > 0).all()
+        for seed in range(8)
+    )
+
+
+def test_pictures_without_people_are_seen_around_small_ones(spots, arrow, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cv2.imwrite(str(empty / "sea.png"), np.full((50, 70, 3), (200, 30, 10), np.uint8))
+    sources = [
+        Source(images=spots[1], annotations=spots[0], is_single_person=True),
+        Source(images=empty, weight=0.0),
+    ]
+    settings = SceneSettings(tiles=(1, 0, 0), person_share=(0.2, 0.2), light=0)
+    bare, before_sea = (
+        SceneMaker(sources, arrow, replace(settings, backdrop_chance=chance)).make(
+            np.random.default_rng(0), (120, 120)
+        )
+        for chance in (0.0, 1.0)
+    )
+
+    is_padding = (bare.image == PADDING).all(axis=2)
+    is_sea = (before_sea.image == (10, 30, 200)).all(axis=2)
+    assert is_padding.mean() > 0.3
+    # The sea lies where nothing did, and nobody is there; the person is left as it was.
+    assert (is_sea == is_padding)[8:-8, 8:-8].mean() > 0.97
+    assert (before_sea.counts[is_sea] == 1).all()
+    assert (bare.counts[is_padding] == 0).mean() > 0.9
+    np.testing.assert_array_equal(before_sea.keypoints, bare.keypoints)
+
+
+@pytest.mark.parametrize("setting", ["cut_chance", "backdrop_chance"])
+def test_chances_of_scenes_are_checked(setting):
+    with pytest.raises(ConfigError, match=rf"scenes\.{setting} must be from 0 to 1, got 1\.5"):
+        SceneSettings(**{setting: 1.5})

@@ -53,6 +53,8 @@ class CropSettings:
             table does: one colour lies beyond, and no keypoint is to be found there.
         cutout_chance: share of crops with a rectangle painted over.
         cutout_share: sides of that rectangle, as a share of the crop's: lowest, highest.
+        cutout_people: share of those rectangles that show a piece of somebody else's crop, as when another
+            person stands in front or beside; one colour otherwise.
         light: strength of photometric changes.
         coarse_chance: share of crops that show no more detail than small and far people do.
         coarse_share: size at which those are still seen, as a share of the crop's: lowest, highest.
@@ -67,6 +69,7 @@ class CropSettings:
     cut_chance: float = 0.0
     cutout_chance: float = 0.3
     cutout_share: tuple[float, float] = (0.15, 0.4)
+    cutout_people: float = 0.0
     light: float = 1.0
     coarse_chance: float = 0.0
     coarse_share: tuple[float, float] = (0.25, 0.7)
@@ -81,7 +84,16 @@ class CropSettings:
         for name in ("rotation_deg", "shift"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"crops.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("turn_chance", "part_chance", "cut_chance", "cutout_chance", "light", "coarse_chance"):
+        chances = (
+            "turn_chance",
+            "part_chance",
+            "cut_chance",
+            "cutout_chance",
+            "cutout_people",
+            "light",
+            "coarse_chance",
+        )
+        for name in chances:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"crops.{name} must be from 0 to 1, got {getattr(self, name)}")
 
@@ -142,6 +154,22 @@ class CropMaker:
         Raises:
             DatasetError: the picture is missing or broken.
         """
+        settings = self.settings
+        crop = self._plain(rng, size)
+        image = crop.image
+        if settings.coarse_chance and rng.random() < settings.coarse_chance:
+            image = coarsen(image, rng, share=settings.coarse_share)
+        image = jitter(image, rng, strength=settings.light)
+        if rng.random() < settings.cutout_chance:
+            rectangle = _rectangle(image.shape[:2], rng, settings.cutout_share)
+            if settings.cutout_people and rng.random() < settings.cutout_people:
+                image[rectangle] = self._plain(rng, size).image[rectangle]
+            else:
+                image[rectangle] = rng.integers(0, 256, size=3)
+        return Crop(image=image, keypoints=crop.keypoints)
+
+    def _plain(self, rng: np.random.Generator, size: tuple[int, int]) -> Crop:
+        """Draw one crop of `size` (h, w), its pixels as they are but for what a cut hides."""
         people = self._people[int(rng.choice(len(self._people), p=self._chances))]
         picture, person = people[int(rng.integers(len(people)))]
         keypoints, box = picture.keypoints[person], picture.boxes[person]
@@ -162,11 +190,6 @@ class CropMaker:
         if cut is not None:
             _hide(rng, read, cut)
         image = warp(read.image, compose(scaling(read.reduction, read.reduction), affine), size, fill=PADDING)
-        if self.settings.coarse_chance and rng.random() < self.settings.coarse_chance:
-            image = coarsen(image, rng, share=self.settings.coarse_share)
-        image = jitter(image, rng, strength=self.settings.light)
-        if rng.random() < self.settings.cutout_chance:
-            _paint_over(image, rng, self.settings.cutout_share)
         return Crop(image=image, keypoints=keypoints)
 
     def _framing(
@@ -245,11 +268,13 @@ def _hide(rng: np.random.Generator, read: _Read, cut: Cut) -> None:
     along[slice(edge, None) if cut.is_far_side else slice(edge)] = colour
 
 
-def _paint_over(image: npt.NDArray[np.uint8], rng: np.random.Generator, share: tuple[float, float]) -> None:
-    """Fill a rectangle at a random place with one colour (arXiv:1708.04552); labels stay."""
-    h, w = image.shape[:2]
+def _rectangle(
+    size: tuple[int, int], rng: np.random.Generator, share: tuple[float, float]
+) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle at a random place of a crop of `size` (h, w) (arXiv:1708.04552)."""
+    h, w = size
     half = rng.uniform(*share, size=2) * (w, h) / 2
     centre = rng.uniform(0, 1, size=2) * (w, h)
     x1, y1 = np.maximum(np.rint(centre - half), 0).astype(int)
     x2, y2 = np.rint(centre + half).astype(int)
-    image[y1:y2, x1:x2] = rng.integers(0, 256, size=3)
+    return slice(y1, y2), slice(x1, x2)
