@@ -121,6 +121,46 @@ def bystanders(
     return EXIT_OK
 
 
+@data.command
+def correct(
+    annotations: Path,
+    /,
+    *,
+    teacher: Path,
+    out: Path,
+    images: Path | None = None,
+    keep: str = "",
+) -> int:
+    """Mend noisy labels with a top-down model: move what it sees elsewhere, add what nobody labelled.
+
+    Its own mistakes get into the labels too: take one that does better on confirmed keypoints than the labels
+    do, and never correct what a model is scored on.
+
+    Args:
+        annotations: COCO keypoint file; the votes of `fleetpose data vote` are heeded.
+        teacher: file of a top-down model; it looks at each person and at the mirrored picture.
+        out: file to write: the same with corrected keypoints and without votes.
+        images: folder of the pictures; by default the file's own folder, or `images` in it.
+        keep: names of keypoints, comma-separated, whose labels stay unless votes call them wrong.
+    """
+    from fleetpose.cli.output import say  # noqa: PLC0415
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.recipes.correcting import correct_labels  # noqa: PLC0415
+    from fleetpose.recipes.voting import open_top_down  # noqa: PLC0415
+
+    opened = open_top_down(teacher, has_flip_test=True)
+    kept_names = [name.strip() for name in keep.split(",") if name.strip()]
+    folder = images or _folder_of(annotations)
+    with progress_bar("people") as progress:
+        corrected, tally = correct_labels(annotations, folder, opened, keep=kept_names, progress=progress)
+    _write(out, corrected)
+    say(
+        f"wrote {out}: {tally.kept} keypoints kept, {tally.moved} moved, {tally.added} added, "
+        f"{tally.unknown} made unknown; {tally.left_out} people left out"
+    )
+    return EXIT_OK
+
+
 def _write(path: Path, content: object) -> None:
     try:
         path.write_text(json.dumps(content), encoding="utf-8")

@@ -6,7 +6,7 @@ Noisy labels can then be used in part, see `least_votes` and `least_agreement` o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,21 @@ def open_voter(path: Path) -> Teacher:
         return Teacher(model.names, lambda image, box: _in_crop(model, image, box))
     if path.suffix != ".onnx":
         raise ConfigError(f"a teacher must be a .tflite or .onnx file, got {path}")
-    predictor = load(path, threshold=0.0, threads=1)
+    return open_top_down(path)
+
+
+def open_top_down(path: Path, *, has_flip_test: bool = False) -> Teacher:
+    """Load a teacher that is one of our top-down models.
+
+    Args:
+        path: of the model.
+        has_flip_test: average with what it says of the mirrored picture: better and half as fast.
+
+    Raises:
+        ConfigError: the model finds people by itself.
+        CheckpointError: it cannot be read.
+    """
+    predictor = load(path, threshold=0.0, threads=1, has_flip_test=has_flip_test)
     if not predictor.needs_boxes:
         raise ConfigError(f"{path} finds people by itself; a teacher must be a top-down model")
     return Teacher(
@@ -98,18 +112,38 @@ def add_votes(
     """
     data = load_coco_json(annotations)
     names = list(keypoint_category(data, annotations)["keypoints"])
+    judged = {
+        id(person): _judge(person, names, image, teachers)
+        for person, image in labelled_people(data, images, progress=progress)
+    }
+    return {**data, "annotations": [{**one, **judged.get(id(one), {})} for one in data["annotations"]]}
+
+
+def labelled_people(
+    data: Mapping[str, Any], images: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[Mapping[str, Any], Image]]:
+    """Yield the annotation of everybody who has a labelled keypoint, crowds aside, and the whole picture.
+
+    Each picture is read once.
+
+    Args:
+        data: of an annotation file.
+        images: folder of its pictures.
+        progress: told how many people are done, and of how many, after each.
+
+    Raises:
+        DatasetError: a picture cannot be read.
+    """
     paths = {record["id"]: images / record["file_name"] for record in data["images"]}
     people = [one for one in data["annotations"] if _is_labelled(one) and one.get("image_id") in paths]
-    judged = {}
     image, shown = np.zeros((0, 0, 3), np.uint8), None
     for done, person in enumerate(sorted(people, key=lambda one: str(paths[one["image_id"]])), start=1):
         path = paths[person["image_id"]]
         if path != shown:
             image, shown = read_stored(path), path
-        judged[id(person)] = _judge(person, names, image, teachers)
+        yield person, image
         if progress is not None:
             progress(done, len(people))
-    return {**data, "annotations": [{**one, **judged.get(id(one), {})} for one in data["annotations"]]}
 
 
 def keypoint_category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -167,14 +201,18 @@ def _judge(
 
 def places_of(teacher: Teacher, names: Sequence[str], image: Image, box: Array) -> Array:
     """Places `[K, 2]` of the keypoints in the file's order, NaN where the teacher says nothing."""
+    found = keypoints_of(teacher, names, image, box)
+    return np.where(found[:, 2:] >= LEAST_SCORE, found[:, :2], np.nan)
+
+
+def keypoints_of(teacher: Teacher, names: Sequence[str], image: Image, box: Array) -> Array:
+    """Keypoints `[K, 3]` (x, y, score) in the file's order, NaN where the teacher knows no such keypoint."""
     found = teacher.find(image, box)
-    places = np.full((len(names), 2), np.nan)
+    keypoints = np.full((len(names), 3), np.nan)
     for k, name in enumerate(names):
         if name in teacher.names:
-            x, y, score = found[teacher.names.index(name)]
-            if score >= LEAST_SCORE:
-                places[k] = x, y
-    return places
+            keypoints[k] = found[teacher.names.index(name)]
+    return keypoints
 
 
 def count_votes(label: Array, said: Array, *, reach: float) -> int:
