@@ -81,6 +81,7 @@ def correct_labels(
 ) -> tuple[dict[str, Any], Tally]:
     """Correct the keypoints of everybody who is labelled → the file's data with them, and a tally.
 
+    Keypoints that become unknown have v = 0, so that training needs `is_zero_unknown` (`read_coco`).
     People of whom fewer than `FEWEST_LEFT` keypoints are left become regions to ignore (`iscrowd`). Nothing
     is moved or added where the teacher knows no such keypoint, nor of people whose keypoints all lie in one
     place, which does not tell how large they are.
