@@ -13,6 +13,7 @@ from fleetpose.errors import DatasetError, MediaError
 from fleetpose.geometry import fit_box, keypoint_boxes, transform_points
 from fleetpose.runtime.cascade import BoxTable, coco_boxes, read_boxes
 from fleetpose.runtime.predictor import Predictor, load
+from fleetpose.runtime.session import OnnxSession
 from fleetpose.skeletons import COCO
 from fleetpose.weights import DEFAULT_MODEL, DEFAULT_REFINER
 
@@ -36,7 +37,8 @@ def test_the_people_of_a_bottom_up_model_are_refined_by_a_top_down_one(
     dots_model, crop_dots_model, draw_dots, stick_person
 ):
     people = [stick_person, stick_person + np.array([256, 20])]
-    cascade = load(dots_model, refine=crop_dots_model, threads=1)
+    # Dots look the same in a mirror, so this network would take one side for the other in a closer look.
+    cascade = load(dots_model, refine=crop_dots_model, threads=1, has_closer_look=False)
 
     result = cascade(draw_dots(people, (256, 400)))
 
@@ -54,7 +56,9 @@ def test_the_cascade_finds_again_what_the_first_look_was_too_coarse_for(
     image = draw_dots([person], (800, 600), radius=18)
 
     coarse = load(dots_model, short_side=128, threads=1)(image)
-    refined = load(dots_model, short_side=128, refine=crop_dots_model, threads=1)(image)
+    refined = load(dots_model, short_side=128, refine=crop_dots_model, threads=1, has_closer_look=False)(
+        image
+    )
 
     errors = [np.abs(result.keypoints[0, :, :2] - person).max() for result in (coarse, refined)]
     assert errors[1] < 2
@@ -71,6 +75,35 @@ def test_the_default_is_the_bundled_pair_and_a_named_model_stands_alone(
     names = [load(threads=1).name, load(DEFAULT_MODEL, threads=1).name, load(max_ms=1e6, threads=1).name]
 
     assert names == ["dots + crop-dots", "dots", "dots"]
+
+
+def test_the_people_of_a_pair_are_looked_at_twice_unless_told_otherwise(
+    dots_model, crop_dots_model, draw_dots, stick_person
+):
+    image = draw_dots([stick_person, stick_person + np.array([256, 20])], (256, 400))
+    found = {}
+    for has_closer_look in (None, True, False):
+        network = _Mirrored(OnnxSession(crop_dots_model))
+        extra = {} if has_closer_look is None else {"has_closer_look": has_closer_look}
+        found[has_closer_look] = Predictor(OnnxSession(dots_model), refiner=network, **extra)(image), network
+
+    assert [network.count for _, network in found.values()] == [4, 4, 2]
+    np.testing.assert_array_equal(found[None][0].keypoints, found[True][0].keypoints)
+    for result, _ in found.values():
+        assert len(result) == 2
+
+
+class _Mirrored:
+    """The fake network; it names sides as a real one would: the second half of its crops are mirrored."""
+
+    def __init__(self, session):
+        self.description, self._session, self.count = session.description, session, 0
+
+    def run(self, image):
+        self.count += 1
+        maps = self._session.run(image)
+        swap = self.description.skeleton.flip_permutation
+        return {name: values[swap] for name, values in maps.items()} if self.count > 2 else maps
 
 
 def test_nobody_found_is_nobody_refined(dots_model, crop_dots_model):

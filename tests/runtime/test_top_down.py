@@ -13,7 +13,7 @@ from fleetpose.media.video import VideoWriter
 from fleetpose.runtime.predictor import Predictor, load
 from fleetpose.runtime.session import OnnxSession
 from fleetpose.runtime.timing import Stopwatch
-from fleetpose.runtime.top_down import TopDown, check_boxes, rescore
+from fleetpose.runtime.top_down import TopDown, TopDownSettings, check_boxes, rescore
 
 SIZE = (256, 400)
 
@@ -283,6 +283,57 @@ def test_the_shift_of_the_flip_test_moves_people_by_half_a_cell(crop_dots_model,
 
     difference = result.keypoints[0, :, :2] - stick_person
     np.testing.assert_allclose(difference.mean(axis=0), [0.5 * 4 * 1.25, 0], atol=0.2)
+
+
+def _looking_twice(network):
+    codec = TopDownCodec.from_description(network.description)
+    return TopDown(network, codec, settings=TopDownSettings(has_closer_look=True))
+
+
+def test_the_closer_look_is_framed_by_the_keypoints_and_mirrored(crop_dots_model, draw_dots, stick_person):
+    network = _SideAware(OnnxSession(crop_dots_model))
+    image = draw_dots([stick_person], SIZE)
+    wide = check_boxes(_boxes([stick_person], margin=40))
+    around = _boxes([stick_person])[0]
+
+    result = _looking_twice(network).find(image, wide, Stopwatch())
+
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=1.0)
+    first, second = network.seen
+    assert (second > 1.5).sum() > 1.3 * (first > 1.5).sum()  # the dots fill more of the crop
+    np.testing.assert_allclose(result.boxes[0], around, atol=12)
+    assert list(result.timings_ms) == ["resize", "network", "grouping"]
+    again = _SideAware(OnnxSession(crop_dots_model))
+    again.seen.append(None)  # a first look that is taken for a mirrored one
+    flipped = _looking_twice(again).find(
+        np.ascontiguousarray(image[:, ::-1]), check_boxes(flip_boxes(wide, SIZE[1])), Stopwatch()
+    )
+    np.testing.assert_allclose(
+        flip_points(flipped.keypoints[0][network.description.skeleton.flip_permutation], SIZE[1])[:, :2],
+        stick_person,
+        atol=1.0,
+    )
+
+
+def test_a_closer_look_at_hardly_anything_keeps_its_frame(crop_dots_model, draw_dots, stick_person):
+    network = _SideAware(OnnxSession(crop_dots_model))
+    image = draw_dots([stick_person], SIZE)
+    image[13:] = 0  # less than four dots are nobody to be framed
+    box = check_boxes(_boxes([stick_person]))
+
+    result = _looking_twice(network).find(image, box, Stopwatch())
+
+    np.testing.assert_array_equal(network.seen[1], network.seen[0][..., ::-1])
+    assert result.boxes.tolist() == box[:, :4].tolist()
+
+
+def test_nobody_is_looked_at_twice_where_nobody_is(crop_dots_model):
+    network = _SideAware(OnnxSession(crop_dots_model))
+
+    result = _looking_twice(network).find(np.zeros((*SIZE, 3), np.uint8), check_boxes([]), Stopwatch())
+
+    assert len(result) == 0
+    assert network.seen == []
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def load(
     short_side: int | Sequence[int] | None = None,
     threads: int | None = None,
     has_flip_test: bool = False,
+    has_closer_look: bool = True,
     bottom_up: BottomUpSettings | None = None,
     boxes: BoxSource | None = None,
     refine: str | Path | None = None,
@@ -87,6 +88,8 @@ def load(
             Several numbers let the model look in each size, and put together who is found.
         threads: processor threads of the network; None for one per core.
         has_flip_test: look at the mirrored picture too and average: better and half as fast.
+        has_closer_look: with a second model, look at its people once more, framed by their keypoints and
+            mirrored, and put both looks together: better, and takes up to half as long again.
         bottom_up: scales, resize rule and second looks of a bottom-up model; None for one plain look.
         boxes: where a top-down model's boxes come from: an array `[N, 4]` (x1, y1, x2, y2) in pixels, or
             `[N, 5]` with a score; a callable from a picture to one, such as a person detector; or "whole",
@@ -125,6 +128,7 @@ def load(
         threshold=threshold,
         short_side=short_side,
         has_flip_test=has_flip_test,
+        has_closer_look=has_closer_look,
         bottom_up=bottom_up,
         boxes=boxes,
         refiner=refiner,
@@ -148,6 +152,7 @@ class Predictor:
         threshold: float = DEFAULT_THRESHOLD,
         short_side: int | Sequence[int] | None = None,
         has_flip_test: bool = False,
+        has_closer_look: bool = True,
         bottom_up: BottomUpSettings | None = None,
         boxes: BoxSource | None = None,
         refiner: Network | None = None,
@@ -186,7 +191,9 @@ class Predictor:
                 raise ConfigError("short_side must be a number of pixels, or several, got none")
             self._finder = SeveralSizes(finders) if len(finders) > 1 else finders[0]
         if refiner is not None:
-            settings = TopDownSettings(redundancy=SAME_REFINED, within_share=WITHIN_REFINED)
+            settings = TopDownSettings(
+                redundancy=SAME_REFINED, within_share=WITHIN_REFINED, has_closer_look=has_closer_look
+            )
             second = _top_down(refiner, has_flip_test=has_flip_test, settings=settings)
             self._finder = Cascade(self._finder, second)
         self.name = self._first_name = network.description.name

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from fleetpose.codecs.cleanup import remove_redundant, remove_within
 from fleetpose.codecs.expected_oks import person_scores
+from fleetpose.codecs.looks import join_looks
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, ShapeError
-from fleetpose.geometry import Image, fit_box, invert, keypoint_boxes, transform_points
+from fleetpose.geometry import Image, box_areas, fit_box, invert, keypoint_boxes, transform_points
 from fleetpose.results import PoseResult
 from fleetpose.runtime.canvas import Network, clip_keypoints, draw_canvas, run_each, takes_batches
 from fleetpose.runtime.timing import Stopwatch
@@ -21,6 +22,9 @@ Array = npt.NDArray[np.float32]
 
 #: Most crops that go through a network at once: more would take memory and save no more time.
 GROUP = 8
+#: A closer look is framed by the keypoints of at least this score, if there are as many as `FEWEST_SEEN`.
+SEEN = 0.15
+FEWEST_SEEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +37,14 @@ class TopDownSettings:
         redundancy: of people more alike than this the surer stays (object keypoint similarity); 1 for all.
         within_share: people with at most this share of a surer one's score, within whom they lie, are dropped
             (`remove_within`); 0 for none.
+        has_closer_look: look at those who are left once more, framed by their keypoints and mirrored, and put
+            both looks together.
     """
 
     keypoint_threshold: float = 0.2
     redundancy: float = 0.9
     within_share: float = 0.0
+    has_closer_look: bool = False
 
     def __post_init__(self) -> None:
         for name in ("keypoint_threshold", "redundancy", "within_share"):
@@ -77,16 +84,17 @@ class TopDown:
             watch: is told of each step.
 
         Returns:
-            People by falling score, with the boxes that were given, cut to the picture.
+            People by falling score, with the boxes that were given, or those of the closer look, cut to the
+            picture.
         """
         size = (image.shape[0], image.shape[1])
         keypoints = clip_keypoints(self._keypoints(image, boxes, watch), size)
-        scores = self._scores(keypoints, boxes[:, 4])
-        skeleton = self.description.skeleton
-        kept = remove_redundant(
-            keypoints, scores, sigmas=skeleton.sigmas, threshold=self._settings.redundancy
-        )
-        kept = kept[remove_within(keypoints[kept], scores[kept], score_share=self._settings.within_share)]
+        scores, kept = self._choose(keypoints, boxes)
+        if self._settings.has_closer_look and len(kept):
+            keypoints, boxes = keypoints[kept], _closer(boxes[kept], keypoints[kept], size)
+            mirrored = clip_keypoints(self._keypoints(image, boxes, watch, is_mirrored=True), size)
+            keypoints = join_looks(keypoints, mirrored, box_areas(boxes[:, :4]))
+            scores, kept = self._choose(keypoints, boxes)
         low, high = np.array([-0.5] * 4), np.array([size[1], size[0]] * 2) - 0.5
         watch.lap("grouping")
         return PoseResult(
@@ -94,20 +102,30 @@ class TopDown:
             boxes=np.clip(boxes[kept, :4], low, high).astype(np.float32),
             scores=np.clip(scores[kept], 0, 1).astype(np.float32),
             image_size=size,
-            skeleton=skeleton,
+            skeleton=self.description.skeleton,
             timings_ms=watch.steps_ms,
         )
+
+    def _choose(self, keypoints: Array, boxes: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Scores of people `[N]`, and the numbers of those who stay, by falling score."""
+        scores = self._scores(keypoints, boxes[:, 4])
+        settings, sigmas = self._settings, self.description.skeleton.sigmas
+        kept = remove_redundant(keypoints, scores, sigmas=sigmas, threshold=settings.redundancy)
+        return scores, kept[remove_within(keypoints[kept], scores[kept], score_share=settings.within_share)]
 
     def _scores(self, keypoints: Array, box_scores: Array) -> Array:
         if self._codec.has_expected_scores:
             return person_scores(keypoints[..., 2], box_scores)
         return rescore(keypoints, box_scores, above=self._settings.keypoint_threshold)
 
-    def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch) -> Array:
-        """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture."""
+    def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch, *, is_mirrored: bool = False) -> Array:
+        """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture; crops may be mirrored."""
         codec = self._codec
         (name,) = (item.name for item in codec.fields)
-        affines = [fit_box(box[:4], codec.input_size, padding=codec.box_padding) for box in boxes]
+        affines = [
+            fit_box(box[:4], codec.input_size, padding=codec.box_padding, is_mirrored=is_mirrored)
+            for box in boxes
+        ]
         heatmaps: list[Array] = []
         for start in range(0, len(affines), self._group):
             canvases = [
@@ -124,7 +142,8 @@ class TopDown:
             transform_points(person, invert(affine))
             for person, affine in zip(keypoints, affines, strict=True)
         ]
-        return np.stack(moved).astype(np.float32)
+        people = np.stack(moved).astype(np.float32)
+        return people[:, self.description.skeleton.flip_permutation] if is_mirrored else people
 
     def _maps(self, canvases: Sequence[Array]) -> list[dict[str, Array]]:
         maps = run_each(self._network, canvases)
@@ -135,6 +154,15 @@ class TopDown:
         return [
             self._codec.merge_flipped(one, back, permutation) for one, back in zip(maps, flipped, strict=True)
         ]
+
+
+def _closer(boxes: Array, keypoints: Array, size: tuple[int, int]) -> Array:
+    """Boxes `[N, 5]` around the keypoints that were seen, where there are enough, in place of those given."""
+    is_seen = keypoints[..., 2] >= SEEN
+    around = keypoint_boxes(np.where(is_seen[..., None], keypoints, 0), size)
+    has_enough = is_seen.sum(axis=1) >= FEWEST_SEEN
+    framed = np.where(has_enough[:, None], around, boxes[:, :4])
+    return np.concatenate([framed, boxes[:, 4:]], axis=1).astype(np.float32)
 
 
 def rescore(keypoints: Array, box_scores: Array, *, above: float) -> Array:
