@@ -5,8 +5,8 @@ Command: `fleetpose train first-weights --data DIR`, where DIR holds `lspet`, `l
 
 The papers train for hundreds of epochs on COCO from ImageNet weights; here there are neither. So the run
 begins with small scenes of one person, where an update costs a quarter, and ends with mosaics of people of
-all sizes, some larger than the picture; and heatmaps are also compared as distributions
-(`losses.location_loss`). `docs/training-log.md` has the trials behind it.
+all sizes, some cut off by the picture's edge, some small on photographs of other things; and heatmaps are
+also compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ def recipe(data: Path) -> TrainConfig:
                 batch=16,
                 steps=7000,
                 scenes=SceneSettings(
-                    tiles=(0.4, 0.2, 0.4), person_share=(0.3, 1.5), zoom=(0.7, 2.0), shift=0.2, light=0.6
+                    tiles=(0.45, 0.2, 0.35),
+                    person_share=(0.16, 1.4),
+                    zoom=(0.7, 2.0),
+                    shift=0.2,
+                    cut_chance=0.35,
+                    backdrop_chance=0.7,
+                    light=0.6,
                 ),
             ),
         ),
