@@ -144,6 +144,8 @@ def test_masks_tint_and_leave_the_rest(image):
         (("neck", "right_shoulder"), RIGHT_COLOR),
         (("left_hip", "right_hip"), MIDDLE_COLOR),
         (("head", "neck"), MIDDLE_COLOR),
+        (("hip_l", "knee_l"), LEFT_COLOR),
+        (("neck", "RShoulder"), RIGHT_COLOR),
     ],
 )
 def test_a_limb_belongs_to_the_side_that_its_names_tell(limb, color):

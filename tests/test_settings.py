@@ -33,6 +33,24 @@ class Run:
     total: int = field(init=False, default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    name: str
+    sides: int
+
+    @classmethod
+    def from_dict(cls, data):
+        if data.get("sides", 3) < 3:
+            raise ConfigError(f"sides must be at least 3, got {data['sides']}")
+        return cls(name=data["name"], sides=data.get("sides", 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    shape: str | Shape = "square"
+    other: str | Shape | None = None
+
+
 RUN = Run(
     model="tiny",
     phases=(Phase(size=(32, 64), batch=2), Phase(size=(64, 96))),
@@ -44,6 +62,22 @@ RUN = Run(
 
 def test_settings_survive_the_way_through_yaml():
     assert from_plain(Run, yaml.safe_load(yaml.safe_dump(to_plain(RUN)))) == RUN
+
+
+@pytest.mark.parametrize("shape", ["round", Shape(name="kite", sides=4)])
+def test_text_or_what_it_names_survives_the_way_through_yaml(shape):
+    drawing = Drawing(shape=shape, other=shape)
+
+    assert from_plain(Drawing, yaml.safe_load(yaml.safe_dump(to_plain(drawing)))) == drawing
+    assert from_plain(Drawing, {"shape": shape, "other": None}) == Drawing(shape=shape)
+
+
+def test_a_part_that_reads_itself_fills_in_what_is_absent_and_is_named_when_wrong():
+    assert from_plain(Drawing, {"shape": {"name": "sail"}}) == Drawing(shape=Shape(name="sail", sides=3))
+    with pytest.raises(ConfigError, match=r"settings\.shape: sides must be at least 3, got 2"):
+        from_plain(Drawing, {"shape": {"name": "line", "sides": 2}})
+    with pytest.raises(ConfigError, match=r"settings\.shape must be str, got 5"):
+        from_plain(Drawing, {"shape": 5})
 
 
 def test_what_is_absent_keeps_its_default():

@@ -15,6 +15,7 @@ from fleetpose.skeletons import (
     Skeleton,
     flip_pairs_by_name,
     load_skeleton,
+    side_of,
 )
 
 #: Category "person" of COCO's annotation files; its limbs count from 1.
@@ -177,10 +178,24 @@ def test_an_empty_list_of_pairs_means_none(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("left_eye", "right_eye"), ("LeftEye", "RightEye"), ("eye left", "eye right"), ("LEFT", "RIGHT")],
+    [
+        *[("left_eye", "right_eye"), ("LeftEye", "RightEye"), ("eye left", "eye right"), ("LEFT", "RIGHT")],
+        *[("l_eye", "r_eye"), ("eye_l", "eye_r"), ("L Eye", "R Eye"), ("eye.L", "eye.R"), ("eye-l", "eye-r")],
+        *[("LEye", "REye"), ("lEye", "rEye"), ("eyeL", "eyeR"), ("toe_l_1", "toe_r_1")],
+    ],
 )
 def test_sides_are_paired_however_they_are_written(names):
     assert flip_pairs_by_name(["nose", *reversed(names)]) == (names,)
+
+
+@pytest.mark.parametrize("names", [("lip", "rip"), ("label", "raber"), ("LED", "RED"), ("heel", "heer")])
+def test_an_l_within_a_word_is_no_side(names):
+    assert flip_pairs_by_name(names) == ()
+    assert [side_of(name) for name in names] == ["", ""]
+
+
+def test_a_skeleton_is_loaded_as_it_is():
+    assert load_skeleton(LSP) is LSP
 
 
 def test_a_side_without_its_counterpart_stays_alone():

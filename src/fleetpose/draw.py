@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fleetpose.geometry import Image
 from fleetpose.results import PoseResult
+from fleetpose.skeletons import side_of
 
 Color = tuple[int, int, int]
 
@@ -67,7 +68,7 @@ def line_width(size: tuple[int, ...]) -> int:
 
 def side_color(start: str, end: str) -> Color:
     """Colour of the limb between two keypoints, by the side of the body that their names tell."""
-    sides = {side for name in (start, end) for side in ("left", "right") if side in name}
+    sides = {side_of(name) for name in (start, end)} - {""}
     if len(sides) != 1:
         return MIDDLE_COLOR
     return LEFT_COLOR if sides == {"left"} else RIGHT_COLOR

@@ -25,7 +25,8 @@ def from_plain(kind: type[T], data: object, *, where: str = "settings") -> T:
 
     Args:
         kind: a dataclass whose fields are scalars, literals, paths, tuples, dicts by name, optional values
-            (one type or None) or further dataclasses.
+            (one type or None), text or a dataclass, or further dataclasses. A dataclass with a `from_dict` of
+            its own is read by that.
         data: mapping with the fields' names; fields that have a default may be absent.
         where: what the data is, for messages.
 
@@ -109,8 +110,8 @@ def _convert(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a t
     origin = typing.get_origin(hint)
     if origin in _CONVERTERS:
         return _CONVERTERS[origin](typing.get_args(hint), value, where)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else from_plain(hint, value, where=where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else _convert_dataclass(hint, value, where)
     if hint is float:
         value = _as_float(value)
     elif hint is Path and isinstance(value, str):
@@ -118,6 +119,16 @@ def _convert(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a t
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+
+
+def _convert_dataclass(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a class and one of it
+    read = getattr(hint, "from_dict", None)
+    if read is None or not isinstance(value, Mapping):
+        return from_plain(hint, value, where=where)
+    try:
+        return read(dict(value))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _convert_dict(members: tuple[Any, ...], value: object, where: str) -> dict[str, Any]:
@@ -132,9 +143,14 @@ def _convert_choice(choices: tuple[Any, ...], value: object, where: str) -> obje
     return value
 
 
-def _convert_optional(members: tuple[Any, ...], value: object, where: str) -> Any:  # noqa: ANN401
-    (member,) = (member for member in members if member is not type(None))
-    return None if value is None else _convert(member, value, where)
+def _convert_union(members: tuple[Any, ...], value: object, where: str) -> Any:  # noqa: ANN401
+    """Bring `value` to the one type that may be None, or to text or, if it is a mapping, a dataclass."""
+    if value is None and type(None) in members:
+        return None
+    is_whole = isinstance(value, Mapping) or dataclasses.is_dataclass(value)
+    kinds = [member for member in members if member is not type(None)]
+    fitting = [member for member in kinds if dataclasses.is_dataclass(member) == is_whole]
+    return _convert((fitting or kinds)[0], value, where)
 
 
 def _as_float(value: object) -> object:
@@ -159,8 +175,8 @@ def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple
 
 #: How values of a composed type are brought to it: (its arguments, value, name) → value.
 _CONVERTERS: Mapping[Any, Callable[[tuple[Any, ...], object, str], Any]] = {
-    typing.Union: _convert_optional,
-    types.UnionType: _convert_optional,
+    typing.Union: _convert_union,
+    types.UnionType: _convert_union,
     typing.Literal: _convert_choice,
     tuple: _convert_tuple,
     dict: _convert_dict,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 #: Middle of COCO's own sigmas; stands in where a user's skeleton gives none.
 GUESSED_SIGMA = 0.079
+#: An l for left: a word of its own, as in `l_hip` and `hip.L`, or at an end of one, as in `LHip` and `hipL`.
+_LETTER = r"(?<![A-Za-z])[{0}](?![A-Za-z])|(?<![A-Za-z])[{0}](?=[A-Z][a-z])|(?<=[a-z]){1}(?![A-Za-z])"
+_L_FOR_LEFT = re.compile(_LETTER.format("lL", "L"))
+_R_FOR_RIGHT = re.compile(_LETTER.format("rR", "R"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,27 +145,44 @@ class Skeleton:
 
 
 def flip_pairs_by_name(keypoints: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pair the names that differ only in a `left` and a `right`, which may be capitalised.
+    """Pair the names that differ only in a `left` and a `right`, or an l and an r; both may be capitalised.
 
     >>> flip_pairs_by_name(["nose", "left_eye", "right_eye", "Left Wing", "Right Wing"])
     (('left_eye', 'right_eye'), ('Left Wing', 'Right Wing'))
+    >>> flip_pairs_by_name(["pelvis", "r_hip", "l_hip", "LKnee", "RKnee", "foot.l", "foot.r"])
+    (('l_hip', 'r_hip'), ('LKnee', 'RKnee'), ('foot.l', 'foot.r'))
     """
     mirrored = {name: _mirrored_name(name) for name in keypoints}
     return tuple((left, right) for left, right in mirrored.items() if right != left and right in mirrored)
 
 
+def side_of(name: str) -> str:
+    """Side of the body that a keypoint's name tells: "left", "right", or "" for neither or both.
+
+    >>> side_of("left_eye"), side_of("eye_r"), side_of("nose")
+    ('left', 'right', '')
+    """
+    is_left = _mirrored_name(name) != name
+    is_right = "right" in name.lower() or _R_FOR_RIGHT.search(name) is not None
+    if is_left == is_right:
+        return ""
+    return "left" if is_left else "right"
+
+
 def _mirrored_name(name: str) -> str:
     for left, right in (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT")):
         name = name.replace(left, right)
-    return name
+    return _L_FOR_LEFT.sub(lambda letter: "r" if letter[0] == "l" else "R", name)
 
 
-def load_skeleton(source: str | Path) -> Skeleton:
-    """Return a built-in skeleton by name, or read a user's own from a YAML file.
+def load_skeleton(source: str | Path | Skeleton) -> Skeleton:
+    """Return a built-in skeleton by name, or read a user's own from a YAML file; one is returned as it is.
 
     Raises:
         ConfigError: the name is unknown, or the file is missing or malformed.
     """
+    if isinstance(source, Skeleton):
+        return source
     if str(source) in SKELETONS:
         return SKELETONS[str(source)]
     path = Path(source)

@@ -118,6 +118,16 @@ def test_people_with_few_labels_are_left_out(draw_spots, write_coco, arrow):
     assert len(maker_of(data, arrow)) == 1
 
 
+def test_skeletons_of_fewer_keypoints_than_a_box_needs_are_drawn_all_the_same(draw_spots, write_coco, arrow):
+    short = Skeleton.from_dict({"keypoints": list(arrow.keypoints[:2]), "sigmas": [0.1, 0.1]})
+    data = write_coco([draw_spots(PEOPLE[0], SIZE)], [annotation(0, PEOPLE[0])])
+
+    maker = maker_of(data, short, replace(STILL, cut_chance=1.0))
+
+    assert len(maker) == 1
+    assert maker.make(np.random.default_rng(0), SIZE).keypoints.shape == (2, 3)
+
+
 def test_a_source_without_anybody_to_crop_is_refused(draw_spots, write_coco, arrow):
     few = annotation(1, PEOPLE[1])
     few["keypoints"][2] = 0

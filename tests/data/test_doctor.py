@@ -272,8 +272,18 @@ def test_broken_annotations_are_counted_and_the_rest_is_checked(people):
 
     assert [one[:2] for one in found] == [("fix", 1), ("fix", 3), ("look", 1)]
     assert "missing" in found[0][2]
-    assert found[1][3] == "annotation 101"
+    assert found[1][3] == "annotation 101, which has 3 numbers, not 51"
     assert "belong to no listed picture" in found[2][2]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_named_as_such(people, number):
+    people.annotations[1]["keypoints"][0] = number
+
+    ((level, count, problem, example),) = findings(people)
+
+    assert (level, count, example) == ("fix", 1, "annotation 102")
+    assert problem.endswith("or numbers that are none")
 
 
 def test_doubled_and_nameless_pictures_are_found(people):
@@ -342,6 +352,11 @@ def _skeleton(**values):
     [
         (_skeleton(flip_pairs=[]), "fix 1 pairs of left and right keypoints change no places"),
         (_skeleton(flip_pairs=[["tip", "left_end"]]), "fix 1 flip_pairs join keypoints"),
+        (_skeleton(keypoints=["tip", "end_l", "end_r"], flip_pairs=[]), "fix 1 pairs of left and right"),
+        (
+            _skeleton(keypoints=["tip", "l1", "r1"], flip_pairs=[["tip", "l1"]]),
+            "fix 1 flip_pairs join keypoints",
+        ),
         (_skeleton(keypoints=["tip", "left_end", "rigth_end"]), "fix 1 keypoints are named left or right"),
         (_skeleton(sigmas=[0.05, 0.05, 0.06]), "look 1 pairs have different sigmas"),
         (_skeleton(sigmas=[5, 0.05, 0.05]), "look 1 sigmas are outside"),

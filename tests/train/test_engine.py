@@ -15,8 +15,16 @@ import yaml
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
 from fleetpose.errors import CheckpointError, ConfigError, DatasetError, ShapeError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
+from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, read_config
+from fleetpose.train.config import (
+    LossSettings,
+    OptimiserSettings,
+    Phase,
+    TeacherSettings,
+    read_config,
+    self_contained,
+)
 from fleetpose.train.stopping import TrainingStoppedError
 
 #: Columns that a clock fills.
@@ -168,7 +176,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(config, train, acts, t
 def test_the_folder_tells_what_was_run(config, train, acts, tmp_path):
     progress = train(config, tmp_path, validate=acts.watch())
 
-    assert read_config(tmp_path / "config.yaml") == config
+    assert read_config(tmp_path / "config.yaml") == self_contained(config)
     steps = [row["step"] for row in rows_of(tmp_path / "train.csv")]
     assert steps == [str(step) for step in range(1, 12)]
     assert [row["step"] for row in rows_of(tmp_path / "validation.csv")] == ["11"]
@@ -273,7 +281,7 @@ def test_changed_settings_are_obeyed_and_recorded(every_step, train, acts, tmp_p
     assert "resumed at step 3 with optimiser.lr 0.0005, was 0.001" in caplog.text
     groups = load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.5, 0]
-    assert read_config(tmp_path / "config.yaml") == changed
+    assert read_config(tmp_path / "config.yaml") == self_contained(changed)
 
 
 def test_unchanged_settings_leave_no_record(every_step, train, acts, tmp_path, caplog):
@@ -343,6 +351,37 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(every_step, train, 
 
     assert "\n" not in str(caught.value)
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_before_the_first_checkpoint_leaves_nothing_to_resume(
+    config, train, tmp_path
+):
+    wild = replace(config, optimiser=OptimiserSettings(lr=1e30, warmup_steps=0))
+
+    with pytest.raises(TrainingStoppedError, match=r"set optimiser.clip_norm and start again$"):
+        train(wild, tmp_path)
+
+
+def test_a_checkpoint_holds_the_users_own_keypoints_and_no_path(config, drawn, train, tmp_path):
+    short = replace(config, phases=(replace(config.phases[0], steps=1),))
+
+    train(short, tmp_path)
+
+    own = load_skeleton(drawn / "skeleton.yaml")
+    assert load_checkpoint(tmp_path / "last.pt")["config"]["skeleton"] == own.to_dict()
+    assert read_config(tmp_path / "config.yaml").skeleton == own
+    assert load_skeleton(tmp_path / "skeleton.yaml") == own
+
+
+def test_a_run_in_the_way_keeps_its_keypoints(config, train, tmp_path):
+    short = replace(config, phases=(replace(config.phases[0], steps=1),))
+    train(short, tmp_path)
+    before = (tmp_path / "skeleton.yaml").read_bytes()
+
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(replace(short, skeleton=Skeleton.from_dict({"keypoints": ["tip"]})), tmp_path)
+
+    assert (tmp_path / "skeleton.yaml").read_bytes() == before
 
 
 def test_clipping_limits_what_one_step_does(config, train, tmp_path):

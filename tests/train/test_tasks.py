@@ -42,6 +42,15 @@ def test_heatmaps_with_tags_are_trained_bottom_up_and_heatmaps_alone_top_down(co
     assert kinds == ["associative_embedding", "top_down", "top_down"]
 
 
+@pytest.mark.parametrize(("keypoints", "asked", "fewest"), [(2, 3, 2), (17, 3, 3), (2, 1, 1)])
+def test_people_need_not_show_more_keypoints_than_there_are(config, keypoints, asked, fewest):
+    settings = replace(config, loss=LossSettings(), grouping=replace(config.grouping, min_keypoints=asked))
+
+    task = task_of(build("litepose-xs", num_keypoints=keypoints), replace(settings, model="litepose-xs"))
+
+    assert task.codec.settings()["grouping"]["min_keypoints"] == fewest
+
+
 def test_the_hinge_of_the_tags_is_a_setting(config):
     network = build("litepose-xs")
     heatmaps = {"heatmaps_s4": torch.zeros(1, 17, 1, 2), "heatmaps_s2": torch.zeros(1, 17, 2, 4)}

@@ -71,7 +71,7 @@ def train(
     elsewhere = data_file.parent if data_file else (data or Path() if scale == "tiny" else data)
     config = read_config(Path(recipe)) if is_file else find_recipe(recipe, elsewhere)
     if data_file:
-        config = _with_data(config, data_file, folder)
+        config = _with_data(config, data_file)
     if scale == "tiny":
         config = tiny(config, folder / "drawn", recipe=lambda name: find_recipe(name, Path()))
     config = override(config, overrides)
@@ -96,21 +96,15 @@ def _list() -> int:
     return EXIT_OK
 
 
-def _with_data(config: TrainConfig, data_file: Path, folder: Path) -> TrainConfig:
-    """Put a user's data in the place of a recipe's; the user's own keypoints are kept in the run's folder."""
-    import yaml  # noqa: PLC0415
-
+def _with_data(config: TrainConfig, data_file: Path) -> TrainConfig:
+    """Put a user's data in the place of a recipe's."""
     from fleetpose.data.mixture import read_data  # noqa: PLC0415
     from fleetpose.skeletons import SKELETONS  # noqa: PLC0415
     from fleetpose.train.config import ValidationSet  # noqa: PLC0415
 
     data = read_data(data_file)
-    skeleton = data.skeleton.name
-    if SKELETONS.get(skeleton) != data.skeleton:
-        path = folder / "skeleton.yaml"
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(data.skeleton.to_dict(), sort_keys=False), encoding="utf-8")
-        skeleton = str(path)
+    name = data.skeleton.name
+    skeleton = name if SKELETONS.get(name) == data.skeleton else data.skeleton
     validation = tuple(
         ValidationSet(
             name=one.name,

@@ -64,7 +64,11 @@ def check_skeleton(skeleton: Skeleton) -> Iterator[Finding]:
     sided = [name for name in skeleton.keypoints if "left" in name.lower() or "right" in name.lower()]
     yield from _finding(
         "fix",
-        [" and ".join(sorted(pair)) for pair in sorted(given - by_name, key=sorted) if pair & set(sided)],
+        [
+            " and ".join(sorted(pair))
+            for pair in sorted(given - by_name, key=sorted)
+            if pair & {*sided, *(name for named in by_name for name in named)}
+        ],
         "flip_pairs join keypoints whose names are not left and right of the same",
         "Correct flip_pairs, or leave them out: names make the pairs then.",
     )
@@ -303,7 +307,6 @@ def _holds(boxes: npt.NDArray[np.floating], keypoints: npt.NDArray[np.floating])
 def _check_sides(labels: Survey) -> Iterator[Finding]:
     """Compare left with right: among the pairs of each person, and with people who face the camera."""
     pairs = flip_pairs_by_name(labels.names)
-    pairs = tuple(pair if "left" in pair[0].lower() else pair[::-1] for pair in pairs)
     if not pairs or not len(labels.keypoints):
         return
     place = {name: number for number, name in enumerate(labels.names)}

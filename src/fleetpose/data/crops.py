@@ -50,7 +50,8 @@ class CropSettings:
         part_chance: share of crops that frame only the half of a person's keypoints around one of them, as
             pictures that cut people off do (the half-body crops of arXiv:1911.07524, for any skeleton).
         cut_chance: share of crops that show a person only as far as a line, as the edge of a picture or a
-            table does: one colour lies beyond, and no keypoint is to be found there.
+            table does: one colour lies beyond, and no keypoint is to be found there. As with `part_chance`,
+            people with fewer than 8 labelled keypoints stay whole.
         cutout_chance: share of crops with a rectangle painted over.
         cutout_share: sides of that rectangle, as a share of the crop's: lowest, highest.
         cutout_people: share of those rectangles that show a piece of somebody else's crop, as when another
@@ -213,13 +214,14 @@ class CropMaker:
 
 def _people(source: Source, skeleton: Skeleton) -> list[tuple[Picture, int]]:
     """All people of a source who show enough: the picture and their number in it."""
+    fewest = min(FEWEST_KEYPOINTS, len(skeleton))
     people = [
         (picture, person)
         for picture in read_source(source, skeleton)
-        for person in np.flatnonzero((picture.keypoints[..., 2] > 0).sum(axis=1) >= FEWEST_KEYPOINTS).tolist()
+        for person in np.flatnonzero((picture.keypoints[..., 2] > 0).sum(axis=1) >= fewest).tolist()
     ]
     if not people:
-        raise DatasetError(f"{source.annotations} has nobody with {FEWEST_KEYPOINTS} labelled keypoints")
+        raise DatasetError(f"{source.annotations} has nobody with {fewest} labelled keypoints")
     return people
 
 

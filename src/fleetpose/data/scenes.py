@@ -85,8 +85,9 @@ class SceneSettings:
         zoom: shorter side of a picture of several people, as a multiple of the tile's shorter side.
         rotation_deg: largest turn to either side.
         shift: largest displacement, as a share of the tile.
-        cut_chance: share of lone people whom an edge of their tile cuts off, mostly below; `person_share`
-            is then the size of what is left of them.
+        cut_chance: share of lone people, of sources with `is_single_person`, whom an edge of their tile cuts
+            off, mostly below; `person_share` is then the size of what is left of them. People with fewer than
+            8 labelled keypoints stay whole.
         backdrop_chance: share of the tiles that their picture does not fill where one without people, of a
             source that has no annotations, is seen around it; one colour otherwise.
         light: strength of photometric changes.

@@ -134,7 +134,7 @@ def survey(annotations: Path, images: Path, *, split: Split = "train") -> Survey
         if annotation.get("image_id") not in pictures:
             strangers.append(f"annotation {annotation.get('id')}")
         elif keypoints is None:
-            broken.append(f"annotation {annotation.get('id')}")
+            broken.append(f"annotation {annotation.get('id')}{_what_is_odd(annotation, len(names))}")
         elif opinions is None:
             garbled.append(f"annotation {annotation.get('id')}")
         elif not annotation.get("iscrowd"):
@@ -142,7 +142,8 @@ def survey(annotations: Path, images: Path, *, split: Split = "train") -> Survey
     findings += _found(
         "fix",
         broken,
-        f"annotations have keypoints that are not {len(names)} times x, y, v, or a bbox of not four numbers",
+        f"annotations have keypoints that are not {len(names)} times x, y, v, or a bbox of not four numbers, "
+        "or numbers that are none",
         "Correct or remove them: training refuses the file.",
     )
     findings += _found(
@@ -278,6 +279,14 @@ def _keypoints(annotation: Mapping[str, Any], count: int) -> Array | None:
     keypoints[keypoints[:, 2] == 0] = 0  # what stands for an absent keypoint does not matter
     is_finite = np.isfinite(keypoints).all() and (np.isfinite(box).all() or not annotation.get("bbox"))
     return keypoints if is_finite else None
+
+
+def _what_is_odd(annotation: Mapping[str, Any], count: int) -> str:
+    """Say in words what is wrong with an annotation's keypoints, if it is their number."""
+    given = annotation.get("keypoints")
+    if isinstance(given, list) and len(given) not in {0, 3 * count}:
+        return f", which has {len(given)} numbers, not {3 * count}"
+    return ""
 
 
 def _opinions(annotation: Mapping[str, Any], count: int) -> Array | None:

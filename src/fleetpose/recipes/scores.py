@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fleetpose.data.framing import around_keypoints
 from fleetpose.data.segmentation import load_segmented
 from fleetpose.data.sheet import join_tiles
 from fleetpose.draw import DrawSettings, draw_people, person_color
+from fleetpose.errors import ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image, fit_box, warp
 from fleetpose.media.images import read_image
 from fleetpose.metrics.classification import top_accuracy
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Sample pictures of a validation, and side of each in pixels.
 SAMPLES, TILE = 8, 256
+#: Scores of a validation set of each kind; a few classes have no top5, and keypoints without a trunk no PCK.
+POSE_SCORES, CLASS_SCORES, SEGMENT_SCORES = ("AP", "AP50", "PCK"), ("top1", "top5"), ("mIoU",)
 #: Lower keypoints are not drawn.
 DRAWN_FROM = 0.1
 
@@ -51,17 +54,34 @@ def validator(config: TrainConfig) -> Score | None:
     pictures = [item for item in config.validation_pictures if _has_root(item)]
     if not people and not pictures:
         return None
+    _check_best_by(config, people, pictures)
 
     def validate(network: PoseNetwork) -> dict[str, float]:
         scores: dict[str, float] = {}
         for item in people:
             scores |= _pose_scores(network, config, item)
         for one in pictures:
-            is_whole = one.layout in {"image_folder", "cifar100"}
-            scores |= (classification_scores if is_whole else segmentation_scores)(network, config, one)
+            score = classification_scores if _is_whole(one) else segmentation_scores
+            scores |= score(network, config, one)
         return scores
 
     return validate
+
+
+def _check_best_by(
+    config: TrainConfig, people: Sequence[ValidationSet], pictures: Sequence[PictureSet]
+) -> None:
+    """Refuse a `best_by` that is none of the scores before the time of training is spent."""
+    known = [f"{item.name}/{score}" for item in people for score in POSE_SCORES]
+    for one in pictures:
+        known += [f"{one.layout}/{score}" for score in (CLASS_SCORES if _is_whole(one) else SEGMENT_SCORES)]
+    if config.best_by and config.best_by not in known:
+        raise ConfigError(f"best_by must be one of {', '.join(known)}, got {config.best_by}")
+
+
+def _is_whole(item: PictureSet) -> bool:
+    """Whether a picture of the set has one class, not each of its pixels."""
+    return item.layout in {"image_folder", "cifar100"}
 
 
 def depicter(config: TrainConfig) -> Callable[[PoseNetwork], Image] | None:
@@ -91,11 +111,10 @@ def _pose_scores(network: PoseNetwork, config: TrainConfig, item: ValidationSet)
         every=item.every,
         split=item.split,
     )
-    return {
-        f"{item.name}/AP": 100 * result.coco.ap,
-        f"{item.name}/AP50": 100 * result.coco.ap50,
-        f"{item.name}/PCK": 100 * result.pck.mean,
-    }
+    scores = {"AP": result.coco.ap, "AP50": result.coco.ap50}
+    if np.isfinite(result.pck.mean):  # it needs a trunk, which keypoints of one's own may lack
+        scores["PCK"] = result.pck.mean
+    return {f"{item.name}/{name}": 100 * score for name, score in scores.items()}
 
 
 def classification_scores(network: PoseNetwork, config: TrainConfig, item: PictureSet) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from fleetpose.data.layouts import Split
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.errors import ConfigError
 from fleetpose.settings import from_plain, to_plain
+from fleetpose.skeletons import SKELETONS, Skeleton, load_skeleton
 
 #: Spread of the target Gaussians in the papers, on every map.
 PAPER_SIGMA_CELLS = 2.0
@@ -273,7 +274,7 @@ class TrainConfig:
         model: name of a network, see `fleetpose.models`.
         sources: training mixture.
         phases: stretches of training, in order.
-        skeleton: built-in name or YAML file.
+        skeleton: built-in name, YAML file, or the keypoints themselves.
         pictures: pictures with classes, for classification and segmentation.
         pictures_share: share of those in the batches of networks that learn keypoints and classes.
         num_classes: classes of a classifier; 0 for the network's own.
@@ -303,7 +304,7 @@ class TrainConfig:
     model: str
     sources: tuple[Source, ...]
     phases: tuple[Phase, ...]
-    skeleton: str = "coco17"
+    skeleton: str | Skeleton = "coco17"
     pictures: tuple[PictureSet, ...] = ()
     pictures_share: float = 0.5
     num_classes: int = 0
@@ -356,6 +357,19 @@ def read_config(path: Path) -> TrainConfig:
     return from_plain(TrainConfig, data, where=f"settings {path}")
 
 
+def self_contained(config: TrainConfig) -> TrainConfig:
+    """Put keypoints of the user's own in the place of the file that describes them.
+
+    What a run leaves can then be used where that file is not.
+
+    Raises:
+        ConfigError: the skeleton's name is unknown, or its file is missing or malformed.
+    """
+    if isinstance(config.skeleton, Skeleton) or config.skeleton in SKELETONS:
+        return config
+    return replace(config, skeleton=load_skeleton(config.skeleton))
+
+
 def changed_settings(before: Mapping[str, Any], after: TrainConfig) -> dict[str, tuple[object, object]]:
     """Compare the settings that a checkpoint keeps with those of the run that goes on from it.
 
@@ -363,7 +377,7 @@ def changed_settings(before: Mapping[str, Any], after: TrainConfig) -> dict[str,
         Dotted name → (before, after) of every setting that differs; None stands for one that is not there.
     """
     try:  # settings that were added to this package since then have their defaults
-        before = to_plain(from_plain(TrainConfig, before))
+        before = to_plain(self_contained(from_plain(TrainConfig, before)))
     except ConfigError:
         before = dict(before)
     old, new = dict(_flat(before)), dict(_flat(to_plain(after)))

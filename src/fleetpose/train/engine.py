@@ -33,9 +33,10 @@ from fleetpose.media.images import write_image
 from fleetpose.models import PoseNetwork
 from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import to_plain
+from fleetpose.skeletons import Skeleton
 from fleetpose.train.card import card_of, describe_environment
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
-from fleetpose.train.config import TrainConfig, changed_settings
+from fleetpose.train.config import TrainConfig, changed_settings, self_contained
 from fleetpose.train.curves import draw_curves
 from fleetpose.train.depthwise import depthwise_gradients
 from fleetpose.train.log import Table, TensorBoard
@@ -93,7 +94,7 @@ def train(
     Args:
         config: what to train, on what and how.
         folder: gets `config.yaml`, `environment.yaml`, `train.csv`, `validation.csv`, `curves.png`,
-            `samples/`, `best.pt` and `last.pt`.
+            `samples/`, `best.pt` and `last.pt`, and `skeleton.yaml` if the keypoints are the user's own.
         is_resumed: go on from `last.pt`. Settings may differ from those that the run had: the differences are
             logged and kept in `changes.yaml`.
         validate: scores the averaged network from time to time, in the first process. The highest of its
@@ -146,7 +147,8 @@ class _Run:
     """
 
     def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric, *, is_resumed: bool) -> None:
-        self.config, self.folder, self.fabric = config, folder, fabric
+        self.config = config = self_contained(config)
+        self.folder, self.fabric = folder, fabric
         state = self._earlier_state(is_resumed=is_resumed)
         network = self._starting_network(is_resumed=is_resumed)
         self.task = task_of(network, config)
@@ -197,11 +199,12 @@ class _Run:
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         plain = to_plain(self.config)
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
-        environment = describe_environment(self.fabric)
-        (self.folder / "environment.yaml").write_text(
-            yaml.safe_dump(environment, sort_keys=False), encoding="utf-8"
-        )
+        files = {"config": plain, "environment": describe_environment(self.fabric)}
+        if isinstance(self.config.skeleton, Skeleton):
+            files["skeleton"] = self.config.skeleton.to_dict()
+        for name, content in files.items():
+            text = yaml.safe_dump(content, sort_keys=False)
+            (self.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         step = self.progress.step
         self.board = TensorBoard(self.folder, purge_step=step)
         self.train_table = Table(self.folder / "train.csv", keep_up_to_step=step)
@@ -303,9 +306,12 @@ class _Run:
             what = "a part of the loss in another process became infinite or no number"
             if broken:
                 what = f"the loss part {broken[0][0]!r} became {broken[0][1]}"
+            last = self.folder / "last.pt"
+            # Before the first checkpoint there is none to resume.
+            again = f"resume from {last}" if last.exists() else "start again"
             raise TrainingStoppedError(
                 f"{what} at step {self.progress.step}; lower optimiser.lr or set optimiser.clip_norm "
-                f"and resume from {self.folder / 'last.pt'}"
+                f"and {again}"
             )
 
     def agree(self, is_wanted: bool) -> bool:  # noqa: FBT001 - a vote

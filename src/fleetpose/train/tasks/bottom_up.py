@@ -35,7 +35,10 @@ class BottomUp:
         names = [field.name for field in fields if field.kind is FieldKind.HEATMAPS]
         weights, sigmas = config.loss.per_heatmap(len(names), config.model)
         self.heatmap_weights = dict(zip(names, weights, strict=True))
-        self.codec = AssociativeEmbeddingCodec(fields=fields, sigma_cells=sigmas, grouping=config.grouping)
+        # A skeleton may have fewer keypoints than people are asked to show.
+        fewest = min(config.grouping.min_keypoints, fields[0].channels)
+        grouping = replace(config.grouping, min_keypoints=fewest)
+        self.codec = AssociativeEmbeddingCodec(fields=fields, sigma_cells=sigmas, grouping=grouping)
         self.input_size = (config.short_side, config.short_side)
         self._config = config
 
