@@ -503,6 +503,31 @@ def test_a_source_of_which_nothing_is_left_is_to_be_fixed(people, settings, left
     assert [(one.count, one.problem) for one in fixes] == [(0, f"{left} of labels.json are left")]
 
 
+@pytest.mark.parametrize("is_listed", [True, False], ids=["people without keypoints", "no people"])
+def test_a_source_in_which_nobody_is_labelled_is_to_be_fixed(people, is_listed):
+    for number in range(PEOPLE):
+        people.put(number, np.zeros((17, 3)))
+    people.annotations = people.annotations if is_listed else []
+    rooms = Source(images=people.folder / "images")
+
+    report = examine(DataFile(train=(people.write(), rooms)))
+
+    assert [(name, one.count, one.problem) for name, one in report.findings if one.level == "fix"] == [
+        ("labels.json", 0, "people of labels.json are left")
+    ]
+    assert "Label people" in report.findings[-1][1].remedy
+
+
+def test_a_mixture_of_folders_without_people_is_to_be_fixed(people):
+    source = people.write()
+
+    report = examine(DataFile(train=(Source(images=source.images),)))
+
+    assert [(one.level, one.count, one.problem) for _, one in report.findings] == [
+        ("fix", 0, "sources for training have people")
+    ]
+
+
 def test_a_lone_person_s_picture_is_not_drawn_when_another_in_it_has_nothing_left(people):
     _voted(people)
     people.annotations = people.annotations[:2]

@@ -139,6 +139,9 @@ def _in_short(labels: Survey) -> str:
 def _what_is_left(data: DataFile, surveys: _Surveys) -> Iterator[tuple[str, Finding]]:
     """Findings about what the settings of each set leave of its labels."""
     names = {id(labels): name for name, labels in _named(surveys)}
+    if data.train and all(source.annotations is None for source in data.train):
+        remedy = "Give a source with annotations: folders without them hold pictures without people."
+        yield "", Finding("fix", 0, "sources for training have people", "", remedy)
     for source in data.train:
         if (labels := surveys.get(_key(source))) is not None:
             yield from ((names[id(labels)], one) for one in check_source(source, labels, data.skeleton))

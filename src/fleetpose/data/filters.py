@@ -24,7 +24,12 @@ def check_source(source: Source, labels: Survey, skeleton: Skeleton) -> Iterator
         yield _nothing_left("pictures", labels, "Change split or held_out_every.")
         return
     is_wanted = _wanted(labels, skeleton)
-    if not is_wanted.any():  # a folder without people, or nobody labelled, which other checks tell
+    if not is_wanted.any():
+        # A folder without people is meant so; of names that are all unknown another check tells.
+        if (match_keypoints(labels.names, skeleton) >= 0).any():
+            yield _nothing_left(
+                "people", labels, "Label people, or leave out annotations if none are in view."
+            )
         return
     is_wanted &= np.isin(labels.image_ids, used)[:, None]
     is_person = np.asarray(is_wanted.any(axis=1))

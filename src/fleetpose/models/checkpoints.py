@@ -186,10 +186,19 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: an entry is missing, left over, or of another shape; the model is unchanged.
     """
+    require_fit(model, state)
+    model.load_state_dict(state)
+
+
+def require_fit(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compare the names and shapes of `state` with those of `model`, which may be without values.
+
+    Raises:
+        CheckpointError: an entry is missing, left over, or of another shape.
+    """
     differences = _differences(model, state)
     if differences:
         raise CheckpointError(f"weights do not fit the model: {'; '.join(differences)}")
-    model.load_state_dict(state)
 
 
 def _entries(content: object, where: str) -> dict[str, Tensor]:

@@ -279,7 +279,7 @@ class TrainConfig:
         pictures_share: share of those in the batches of networks that learn keypoints and classes.
         num_classes: classes of a classifier; 0 for the network's own.
         init: checkpoint whose averaged weights are the start, None for random weights. A LitePose may begin
-            with the supernet's.
+            with the supernet's. Where the keypoints differ, channels go by their names, and others are new.
         init_backbone: checkpoint of a classifier whose weights the network's EfficientNet begins with: of a
             training run, or published.
         frozen: patterns of modules' names, such as "backbone" or "stage.*", whose weights and statistics

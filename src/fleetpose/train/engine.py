@@ -193,7 +193,9 @@ class _Run:
         for phase in self.config.phases:
             network.check_size(phase.size)
         if not is_resumed:
-            take_starting_weights(network, self.config)
+            note = take_starting_weights(network, self.config)
+            if note and self.fabric.is_global_zero:
+                logger.info("%s", note)
         return network
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +31,8 @@ from fleetpose.settings import from_plain, to_plain
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig
+from fleetpose.train.transfer import take_weights
+from fleetpose.weights import bundled_models
 
 
 def build_network(config: TrainConfig) -> PoseNetwork:
@@ -83,29 +87,65 @@ def _own_channels(skeleton: Skeleton) -> tuple[tuple[str, ...], tuple[Pair, ...]
     return skeleton.keypoints, skeleton.limbs
 
 
-def take_starting_weights(network: PoseNetwork, config: TrainConfig) -> None:
+def take_starting_weights(network: PoseNetwork, config: TrainConfig) -> str:
     """Give a new network the weights that the settings name, if any.
+
+    Weights of a network for other keypoints will do: see `fleetpose.train.transfer`.
+
+    Returns:
+        What stays new because the keypoints differ, in words; "" if nothing does.
 
     Raises:
         CheckpointError: they cannot be read or do not fit.
     """
-    if config.init is not None:
-        _take_whole(network, config, config.init)
+    note = _take_whole(network, config, config.init) if config.init is not None else ""
     if config.init_backbone is not None:
         _take_backbone(network, config.init_backbone)
+    return note
 
 
-def _take_whole(network: PoseNetwork, config: TrainConfig, path: Path) -> None:
-    """Averaged weights of another run; a LitePose takes its part of a supernet's."""
+def _take_whole(network: PoseNetwork, config: TrainConfig, path: Path) -> str:
+    """Take averaged weights of a run, a LitePose its part of a supernet's → what stays new, in words."""
+    _refuse_model_file(path)
     state = load_checkpoint(path)
+    weights = state["ema"]
     of_supernet = state.get("config", {}).get("model") in supernet.VARIANTS
     if of_supernet and config.model in litepose.VARIANTS:
         whole = build_network(from_plain(TrainConfig, state["config"], where=f"settings in {path}"))
         assert isinstance(whole, LitePoseSupernet)  # noqa: S101 - by its name
-        load_strictly(whole, state["ema"])
-        load_strictly(network, whole.extract(litepose.VARIANTS[config.model]).state_dict())
-    else:
-        load_strictly(network, state["ema"])
+        load_strictly(whole, weights)
+        weights = whole.extract(litepose.VARIANTS[config.model]).state_dict()
+    ours = load_skeleton(config.skeleton)
+    return take_weights(
+        network,
+        weights,
+        build=lambda skeleton: build_network(replace(config, skeleton=skeleton)),
+        ours=ours,
+        theirs=_skeleton_of(state) or ours,
+        source=path,
+    )
+
+
+def _refuse_model_file(path: Path) -> None:
+    """Say where training can start from, given a model that only predicts."""
+    is_exported = path.suffix == ".onnx"
+    name = path.stem if is_exported else str(path)
+    is_bundled = name in bundled_models()
+    if is_exported or (is_bundled and not path.is_file()):
+        wanted = f"checkpoints/{name}.pt" if is_bundled else "a file such as last.pt of a run"
+        raise CheckpointError(
+            f"training starts from a .pt checkpoint, but init is {path}, a model for predicting; give "
+            f"{wanted} (those of the bundled models are in the folder checkpoints/ of the repository)"
+        )
+
+
+def _skeleton_of(state: Mapping[str, Any]) -> Skeleton | None:
+    """Keypoints that a checkpoint's weights predict; None if it names none, or a file that is gone."""
+    given = state.get("config", {}).get("skeleton")
+    try:
+        return Skeleton.from_dict(given) if isinstance(given, dict) else load_skeleton(given or "")
+    except ConfigError:
+        return None
 
 
 def _take_backbone(network: PoseNetwork, path: Path) -> None:
