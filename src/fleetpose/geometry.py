@@ -317,11 +317,19 @@ def box_ious(boxes_a: Array, boxes_b: Array) -> Array:
     return np.asarray(shared / np.maximum(union, np.finfo(np.float32).tiny))
 
 
-def keypoint_boxes(keypoints: Array, image_size: tuple[int, int]) -> Array:
+def keypoint_boxes(
+    keypoints: Array, image_size: tuple[int, int], *, even_margin: float | None = None
+) -> Array:
     """Boxes `[N, 4]` around the keypoints `[N, K, 3]` whose score is above 0, widened and cut to the image.
 
     They hold at least the pixels around their keypoints, so that nobody's box on the image is empty. A person
     without any such keypoint gets the box (0, 0, 0, 0).
+
+    Args:
+        keypoints: (x, y, score).
+        image_size: (h, w).
+        even_margin: widen all sides alike, by this share of the greater extent, since arms and heads are as
+            wide on thin people; None for `KEYPOINT_BOX_MARGIN` of each extent.
 
     >>> keypoint_boxes(np.array([[[5.0, 5.0, 0.9], [25.0, 7.0, 0.2]]]), (480, 640)).tolist()
     [[3.0, 4.5, 27.0, 7.5]]
@@ -330,7 +338,11 @@ def keypoint_boxes(keypoints: Array, image_size: tuple[int, int]) -> Array:
     points = keypoints[..., :2]
     low = np.where(present, points, np.inf).min(axis=1, initial=np.inf)
     high = np.where(present, points, -np.inf).max(axis=1, initial=-np.inf)
-    margin = np.maximum(KEYPOINT_BOX_MARGIN * (high - low), 0.5)
+    extent = high - low
+    if even_margin is None:
+        margin = np.maximum(KEYPOINT_BOX_MARGIN * extent, 0.5)
+    else:
+        margin = np.maximum(even_margin * extent.max(axis=1, keepdims=True, initial=0), 0.5)
     h, w = image_size
     limit = np.array([w - 0.5, h - 0.5])
     boxes = np.concatenate([np.clip(low - margin, -0.5, limit), np.clip(high + margin, -0.5, limit)], axis=-1)

@@ -106,6 +106,31 @@ class _Mirrored:
         return {name: values[swap] for name, values in maps.items()} if self.count > 2 else maps
 
 
+def test_refined_people_below_the_threshold_are_left_out(
+    dots_model, crop_dots_model, draw_dots, stick_person
+):
+    image = draw_dots([stick_person], (256, 400))
+    kept, left_out = (
+        load(dots_model, refine=crop_dots_model, threads=1, threshold=0.1)(image),
+        Predictor(OnnxSession(dots_model), refiner=_Faint(OnnxSession(crop_dots_model)), threshold=0.1)(
+            image
+        ),
+    )
+
+    assert len(kept) == 1
+    assert len(left_out) == 0
+
+
+class _Faint:
+    """The fake network, a tenth as sure."""
+
+    def __init__(self, session):
+        self.description, self._session = session.description, session
+
+    def run(self, image):
+        return {name: values * 0.1 for name, values in self._session.run(image).items()}
+
+
 def test_nobody_found_is_nobody_refined(dots_model, crop_dots_model):
     result = load(dots_model, refine=crop_dots_model, threads=1)(np.zeros((64, 64, 3), np.uint8))
 

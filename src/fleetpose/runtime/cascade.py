@@ -130,16 +130,18 @@ class Cascade:
         description: of the top-down model, whose keypoints are the result.
     """
 
-    def __init__(self, finder: Finder, refiner: TopDown) -> None:
-        """Take both models; the first one's threshold decides who is there."""
+    def __init__(self, finder: Finder, refiner: TopDown, *, threshold: float) -> None:
+        """Take both models; people whom the second one scores below the threshold are left out too."""
         self.description = refiner.description
+        self._threshold = threshold
         self._finder = finder
         self._refiner = refiner
 
     def find(self, image: Image, watch: Stopwatch, *, name: str | None = None) -> PoseResult:
         """Find the people in an RGB picture."""
         first = self._finder.find(image, watch, name=name)
-        return self._refiner.find(image, boxes_around(first), watch)
+        found = self._refiner.find(image, boxes_around(first), watch)
+        return found.select(found.scores >= self._threshold)
 
 
 def read_boxes(path: Path, *, names: Mapping[int, str] | None = None) -> BoxTable:

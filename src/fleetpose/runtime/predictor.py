@@ -195,7 +195,7 @@ class Predictor:
                 redundancy=SAME_REFINED, within_share=WITHIN_REFINED, has_closer_look=has_closer_look
             )
             second = _top_down(refiner, has_flip_test=has_flip_test, settings=settings)
-            self._finder = Cascade(self._finder, second)
+            self._finder = Cascade(self._finder, second, threshold=threshold)
         self.name = self._first_name = network.description.name
         if refiner is not None:
             self.name += f" + {refiner.description.name}"

@@ -25,6 +25,8 @@ GROUP = 8
 #: A closer look is framed by the keypoints of at least this score, if there are as many as `FEWEST_SEEN`.
 SEEN = 0.15
 FEWEST_SEEN = 4
+#: Room around them, as a share of their greater extent.
+CLOSER_MARGIN = 0.08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,7 @@ class TopDown:
 def _closer(boxes: Array, keypoints: Array, size: tuple[int, int]) -> Array:
     """Boxes `[N, 5]` around the keypoints that were seen, where there are enough, in place of those given."""
     is_seen = keypoints[..., 2] >= SEEN
-    around = keypoint_boxes(np.where(is_seen[..., None], keypoints, 0), size)
+    around = keypoint_boxes(np.where(is_seen[..., None], keypoints, 0), size, even_margin=CLOSER_MARGIN)
     has_enough = is_seen.sum(axis=1) >= FEWEST_SEEN
     framed = np.where(has_enough[:, None], around, boxes[:, :4])
     return np.concatenate([framed, boxes[:, 4:]], axis=1).astype(np.float32)
