@@ -203,7 +203,9 @@ def _predictor_of(fake_description, found):
     affine = fit_box(keypoint_boxes(people[:1], (256, 256))[0], codec.input_size, padding=codec.box_padding)
     in_crop = np.column_stack([transform_points(people[0, :, :2], affine), np.full(17, 2)])
     predictor = Predictor(
-        _Same(fake_description, {}), refiner=_Same(description, codec.encode(in_crop.astype(np.float32)))
+        _Same(fake_description, {}),
+        refiner=_Same(description, codec.encode(in_crop.astype(np.float32))),
+        has_closer_look=False,
     )
     predictor._finder._finder._codec = found
     return predictor
