@@ -14,7 +14,7 @@ from fleetpose.errors import CheckpointError, UnknownNameError
 DEFAULT_MODEL = "litepose-plain"
 DEFAULT_REFINER = "slimdeconv-plain"
 #: Sizes in which the first looks: half of the people in photos are small, see the training log.
-DEFAULT_SHORT_SIDES = (96, 224, 416)
+DEFAULT_SHORT_SIDES = (96, 160, 256, 416)
 FOLDER = Path(str(resources.files(__name__)))
 
 
