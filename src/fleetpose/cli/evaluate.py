@@ -88,7 +88,7 @@ def evaluate(
             whole picture, or a COCO file of a detector's results.
         refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
-        closer_look: where a second model refines, look twice at those who stay; without it a third faster.
+        closer_look: where a second model refines, look twice at those who stay; without it a tenth faster.
         scales: look at each picture in several sizes, such as 0.5,1,2.
         all_tags: of several scales, compare the tags of all, rather than those of scale 1.
         project: look for peaks at the resolution of the network's input, as the papers' code does.

@@ -61,7 +61,7 @@ def predict(
             a COCO annotation file with boxes.
         refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
-        closer_look: where a second model refines, look twice at those who stay; without it a third faster.
+        closer_look: where a second model refines, look twice at those who stay; without it a tenth faster.
         scales: look at the picture in several sizes, such as 0.5,1,2.
         zoom: look once more at each person found, enlarged.
         draw_boxes: draw boxes around people.

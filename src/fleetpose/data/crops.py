@@ -18,15 +18,7 @@ from fleetpose.data.framing import FEWEST_FOR_PART, FEWEST_KEYPOINTS, Cut, aroun
 from fleetpose.data.photometric import coarsen, jitter
 from fleetpose.data.scenes import Source, read_source, source_chances
 from fleetpose.errors import ConfigError, DatasetError, MediaError
-from fleetpose.geometry import (
-    PADDING,
-    affine_scale,
-    compose,
-    fit_box,
-    scaling,
-    transform_points,
-    warp,
-)
+from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
 from fleetpose.media.images import Reduction, read_image
 from fleetpose.skeletons import Skeleton
 

@@ -89,7 +89,7 @@ def load(
         threads: processor threads of the network; None for one per core.
         has_flip_test: look at the mirrored picture too and average: better and half as fast.
         has_closer_look: with a second model, look at its people once more, framed by their keypoints and
-            mirrored, and put both looks together: better, and takes up to half as long again.
+            mirrored, and put both looks together: better, and takes about a tenth longer.
         bottom_up: scales, resize rule and second looks of a bottom-up model; None for one plain look.
         boxes: where a top-down model's boxes come from: an array `[N, 4]` (x1, y1, x2, y2) in pixels, or
             `[N, 5]` with a score; a callable from a picture to one, such as a person detector; or "whole",
