@@ -16,6 +16,7 @@ from fleetpose.losses import (
     part_affinity_losses,
     presence_loss,
     tag_loss,
+    taught_location_loss,
     top_down_losses,
 )
 
@@ -482,3 +483,57 @@ def test_a_teacher_is_only_heard_where_the_mask_lets_it():
     loss = distillation_loss(predicted, taught, {"a": torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)})
 
     assert loss == pytest.approx(0.5 + 1)
+
+
+def _chances(*odds):
+    """One map `[1, 1, 1, w]` of chances with these odds."""
+    return torch.tensor([[[[one / (1 + one) for one in odds]]]])
+
+
+def test_a_student_learns_how_its_teacher_spreads_a_keypoint_over_places():
+    taught, predicted = (maps.repeat(2, 1, 1, 1) for maps in (_chances(3.0, 1.0), _chances(0.5, 0.5)))
+
+    loss = taught_location_loss({"a": predicted}, {"a": taught}, {})
+
+    # Shares 3/4 and 1/4 against two halves.
+    assert float(loss) == pytest.approx(math.log(2))
+    own = taught_location_loss({"a": taught}, {"a": taught}, {})
+    assert float(own) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+
+
+def test_maps_teach_places_as_much_as_the_teacher_is_sure():
+    sure, unsure = _chances(4.0, 4.0), _chances(0.25, 0.25)
+    taught = torch.cat([sure, unsure], dim=1)
+    predicted = torch.cat([_chances(1.0, 1.0), _chances(9.0, 1.0)], dim=1)
+
+    loss = taught_location_loss({"a": predicted}, {"a": taught}, {})
+
+    apart = math.log(2), -0.5 * (math.log(0.9) + math.log(0.1))
+    assert float(loss) == pytest.approx((0.8 * apart[0] + 0.2 * apart[1]) / 1.0)
+
+
+@pytest.mark.parametrize("is_per_cell", [False, True])
+def test_cells_and_maps_that_do_not_count_teach_no_place(is_per_cell):
+    taught = torch.cat([_chances(2.0, 1.0, 8.0), _chances(5.0, 5.0, 5.0)], dim=1)
+    predicted = torch.cat([_chances(1.0, 1.0, 7.0), _chances(9.0, 1.0, 1.0)], dim=1)
+    mask = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    if is_per_cell:
+        mask = mask * torch.tensor([1.0, 1.0, 0.0])
+
+    loss = taught_location_loss({"a": predicted}, {"a": taught}, {"a": mask})
+
+    sureness = taught[0, 0, 0, :2].max() if is_per_cell else taught[0, 0].max()
+    teacher, student = ((2, 1), (1, 1)) if is_per_cell else ((2, 1, 8), (1, 1, 7))
+    entropy = -sum(
+        a / sum(teacher) * math.log(b / sum(student)) for a, b in zip(teacher, student, strict=True)
+    )
+    # Less than one sure map in all counts as one.
+    assert float(loss) == pytest.approx(float(sureness) * entropy, rel=1e-5)
+
+
+def test_no_place_is_taught_where_the_teacher_sees_nothing():
+    nothing, predicted = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5, requires_grad=True)
+
+    taught_location_loss({"a": predicted}, {"a": nothing}, {}).backward()
+
+    assert predicted.grad.abs().max() < 1e-6

@@ -341,3 +341,35 @@ def distillation_loss(
     """
     parts = [heatmap_loss(predicted[name], target, masks.get(name)) for name, target in taught.items()]
     return torch.stack(parts).sum()
+
+
+def taught_location_loss(
+    predicted: Mapping[str, Tensor],
+    taught: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+) -> Tensor:
+    """Compare a teacher's and a student's heatmaps by cross-entropy, as distributions, summed over fields.
+
+    Where a label names one cell, the teacher says how likely each is; a map counts as much as the teacher is
+    sure to see anything.
+
+    Args:
+        predicted: the student's chances by field name.
+        taught: the teacher's chances `[B, K, h, w]`; only these fields are compared.
+        masks: which cells count, by field name; fields without one count whole.
+
+    Returns:
+        Scalar in nats: mean over the maps of each field, weighted by the teacher's highest chance.
+    """
+    parts = []
+    for name, chances in taught.items():
+        mask = masks.get(name)
+        counts = torch.ones_like(chances) if mask is None else mask.expand_as(chances)
+        teacher, student = (
+            maps.logit(eps=SMALLEST_CHANCE).masked_fill(counts == 0, -1e4).flatten(2)
+            for maps in (chances, predicted[name])
+        )
+        entropy = -(teacher.softmax(dim=2) * student.log_softmax(dim=2)).sum(dim=2)
+        sureness = (chances * counts).flatten(2).amax(dim=2)
+        parts.append((entropy * sureness).sum() / sureness.sum().clamp(min=1))
+    return torch.stack(parts).sum()

@@ -13,6 +13,7 @@ from fleetpose.train.config import (
     LossSettings,
     OptimiserSettings,
     Phase,
+    TeacherSettings,
     TrainConfig,
     changed_settings,
     read_config,
@@ -142,3 +143,20 @@ def test_settings_that_this_version_does_not_know_are_told(plan):
 def test_a_precision_that_does_not_exist_is_refused_with_the_closest(plan):
     with pytest.raises(ConfigError, match=r"precision.*bf16.*did you mean.*bf16-mixed"):
         override(plan, ["precision=bf16-mixd"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"weight": 0.0}, "teacher.weight or teacher.location must be above 0"),
+        ({"weight": -1.0, "location": 1.0}, "teacher.weight and teacher.location must be at least 0"),
+        ({"labels": -0.5}, "teacher.labels must be at least 0"),
+    ],
+)
+def test_a_teacher_that_teaches_nothing_is_refused(settings, name):
+    with pytest.raises(ConfigError, match=name):
+        TeacherSettings(Path("teacher.pt"), **settings)
+
+
+def test_a_teacher_may_teach_places_alone():
+    assert TeacherSettings(Path("teacher.pt"), weight=0.0, location=1.0).location == 1

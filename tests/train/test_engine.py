@@ -539,6 +539,27 @@ def test_a_students_loss_holds_its_teacher(config, train, tmp_path):
     assert float(rows_of(tmp_path / "student/train.csv")[-1]["teacher"]) > 0
 
 
+def test_a_student_learns_places_from_its_teacher_if_asked_to(config, train, tmp_path):
+    chances = replace(config, model="tiny", loss=LossSettings(presence=1.0, tags=0.0))
+    train(chances, tmp_path / "teacher")
+    teacher = TeacherSettings(tmp_path / "teacher/last.pt", weight=2.0, location=3.0, labels=0.5)
+
+    train(replace(chances, teacher=teacher), tmp_path / "student")
+
+    first = {name: float(value) for name, value in rows_of(tmp_path / "student/train.csv")[0].items()}
+    labels = first["heatmaps_s4"] + first["heatmaps_s2"]
+    taught = 2 * first["teacher"] + 3 * first["teacher_location"]
+    assert first["teacher_location"] > 0
+    assert first["total"] == pytest.approx(0.5 * labels + taught, rel=1e-4)
+
+
+def test_places_are_not_taught_by_heatmaps_that_are_no_chances(config, train, tmp_path):
+    teacher = TeacherSettings(tmp_path / "no_such.pt", location=1.0)
+
+    with pytest.raises(ConfigError, match="location compares chances, but the heatmaps of tiny are none"):
+        train(replace(config, model="tiny", teacher=teacher), tmp_path / "student")
+
+
 def test_the_log_tells_which_share_of_the_time_waits_for_data(config, train, tmp_path):
     train(config, tmp_path)
 

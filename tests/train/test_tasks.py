@@ -15,6 +15,7 @@ from fleetpose.errors import ConfigError
 from fleetpose.models import build
 from fleetpose.train.checkpoint import load_checkpoint
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase
+from fleetpose.train.networks import build_network
 from fleetpose.train.tasks import task_of
 from fleetpose.train.tasks.numbered import scene_makers
 
@@ -132,6 +133,24 @@ def test_maps_trained_as_chances_of_places_decode_by_expected_similarity(
     codec = task_of(build("slimdeconv-plain", num_keypoints=3), replace(top_down, loss=loss)).codec
 
     assert (codec.decoding, len(codec.sigmas)) == (decoding, sigmas)
+
+
+@pytest.mark.parametrize("name", ["slimdeconv-b0", "litepose-xs", "efficienthrnet-hm4"])
+def test_networks_of_the_papers_give_chances_where_the_loss_is_one_of_chances(config, name):
+    torch.manual_seed(0)
+    plain = build_network(replace(config, model=name, loss=LossSettings())).eval()
+    chances = build_network(replace(config, model=name, loss=LossSettings(presence=1.0))).eval()
+    chances.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+
+    with torch.inference_mode():
+        heights, found = plain(images), chances(images)
+
+    for field in plain.fields:
+        expected = heights[field.name]
+        if field.kind is FieldKind.HEATMAPS:
+            expected = torch.sigmoid(10 * (expected - 0.4))
+        torch.testing.assert_close(found[field.name], expected)
 
 
 def test_crops_learn_two_people_by_heart(top_down, train, tmp_path):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import nn
 
+from fleetpose.codecs.fields import FieldKind
 from fleetpose.errors import ShapeError
+from fleetpose.models.layers import sigmoid_heatmaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +28,13 @@ class PoseNetwork(nn.Module):
         input_size: (H, W) in pixels that the variant was designed for.
         size_multiple: H and W must be multiples of this; whoever prepares the images sees to it.
         takes_any_size: H and W need not be; each map's size is then rounded up.
+        sharpness: if above 0, heatmaps are sigmoids of this slope and read as chances; else they are what the
+            last layer gives, as in the papers.
     """
 
     size_multiple: ClassVar[int]
     takes_any_size: ClassVar[bool] = False
+    sharpness: float = 0.0
     fields: tuple[Field, ...]
     input_size: tuple[int, int]
 
@@ -38,8 +43,14 @@ class PoseNetwork(nn.Module):
         self.register_forward_pre_hook(_check_images)
 
     def named(self, *maps: Tensor) -> dict[str, Tensor]:
-        """Key `maps`, given in the order of `fields`, by field name."""
-        return {field.name: output for field, output in zip(self.fields, maps, strict=True)}
+        """Key `maps`, given in the order of `fields`, by field name; heatmaps become chances if asked for."""
+        given = zip(self.fields, maps, strict=True)
+        return {field.name: self._as_chances(output, field) for field, output in given}
+
+    def _as_chances(self, output: Tensor, field: Field) -> Tensor:
+        if not self.sharpness or field.kind is not FieldKind.HEATMAPS:
+            return output
+        return sigmoid_heatmaps(output, sharpness=self.sharpness)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise a ShapeError unless images of `size` (H, W), in pixels, fit this network and its strides."""

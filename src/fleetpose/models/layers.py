@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-#: Where the sigmoid of a heatmap passes a half; a new network's maps, near 0, then begin almost empty.
-SIGMOID_CENTRE = 0.4
+#: Slope of a heatmap's sigmoid, and where it passes a half; a new network's maps, near 0, begin almost empty.
+SIGMOID_SHARPNESS, SIGMOID_CENTRE = 10.0, 0.4
 
 
 class Activation(str, Enum):

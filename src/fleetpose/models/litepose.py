@@ -38,6 +38,7 @@ from fleetpose.codecs.fields import associative_embedding_fields
 from fleetpose.errors import UnknownNameError
 from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.layers import (
+    SIGMOID_SHARPNESS,
     Activation,
     BasicBlock,
     ConvBN,
@@ -46,7 +47,6 @@ from fleetpose.models.layers import (
     init_predictors,
     init_weights,
     round_channels,
-    sigmoid_heatmaps,
 )
 from fleetpose.models.state_dicts import rename_keys
 
@@ -208,12 +208,9 @@ class LitePose(PoseNetwork):
         if self.tag_ramp:
             tags = tags.float() + self.tag_ramp * _positions(tags, stride=4)
         if self.predict_half is None:
-            return self.named(self._as_chances(heatmaps), tags)
+            return self.named(heatmaps, tags)
         fine_heatmaps = self.predict_half(self.upsamples[2](quarter, raw[1]), raw[0])
-        return self.named(self._as_chances(heatmaps), tags, self._as_chances(fine_heatmaps))
-
-    def _as_chances(self, maps: Tensor) -> Tensor:
-        return sigmoid_heatmaps(maps, sharpness=self.sharpness) if self.sharpness else maps
+        return self.named(heatmaps, tags, fine_heatmaps)
 
 
 def _bottlenecks(in_channels: int, stage: Stage) -> nn.Sequential:
@@ -286,7 +283,7 @@ VARIANTS = {
         ),
         deconv=(96, 64),
         is_plain=True,
-        sharpness=10.0,
+        sharpness=SIGMOID_SHARPNESS,
         tag_ramp=1 / 16,
     ),
 }

@@ -22,6 +22,7 @@ from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.errors import CheckpointError, UnknownNameError
 from fleetpose.models.contract import PoseNetwork
 from fleetpose.models.layers import (
+    SIGMOID_SHARPNESS,
     Activation,
     BasicBlock,
     ConvBN,
@@ -29,16 +30,12 @@ from fleetpose.models.layers import (
     deconv2x,
     init_predictors,
     init_weights,
-    sigmoid_heatmaps,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
-
-#: Slope of the heatmaps' sigmoids.
-SHARPNESS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +76,7 @@ class SlimDeconvPlain(PoseNetwork):
     """Trunk to 1/32, three fused doublings, heatmaps at 1/4; for crops with one person."""
 
     size_multiple: ClassVar[int] = 32
+    sharpness = SIGMOID_SHARPNESS
 
     def __init__(self, *, config: SlimDeconvPlainConfig, num_keypoints: int = 17) -> None:
         super().__init__()
@@ -115,7 +113,7 @@ class SlimDeconvPlain(PoseNetwork):
             trunk.append(x)
         for upsample, refine, same_size in zip(self.upsamples, self.refinements, trunk[-2::-1], strict=True):
             x = refine(upsample(x, same_size))
-        return self.named(sigmoid_heatmaps(self.predict(x), sharpness=SHARPNESS))
+        return self.named(self.predict(x))
 
 
 def _stage(in_channels: int, stage: Stage) -> nn.Sequential:

@@ -82,17 +82,23 @@ class TeacherSettings:
         path: `last.pt` of a training run, a model file (.onnx), or a .tflite file of EfficientPose's or
             MoveNet's kind, which know one person per picture and so can teach top-down networks only.
         weight: factor of the squared error to the teacher's heatmaps; Lite Pose uses 1.
+        location: factor of the cross-entropy between the teacher's and the student's heatmaps read as
+            distributions over cells, see `losses.taught_location_loss`; both must be chances.
         labels: factor of everything else, that is of the loss on the labels.
         size: (H, W) at which the teacher sees the pictures; None for the student's size.
     """
 
     path: Path
     weight: float = 1.0
+    location: float = 0.0
     labels: float = 1.0
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _require(self.weight > 0, "teacher.weight", "above 0", self.weight)
+        lowest = min(self.weight, self.location)
+        _require(lowest >= 0, "teacher.weight and teacher.location", "at least 0", lowest)
+        highest = max(self.weight, self.location)
+        _require(highest > 0, "teacher.weight or teacher.location", "above 0", highest)
         _require(self.labels >= 0, "teacher.labels", "at least 0", self.labels)
 
 
@@ -191,8 +197,8 @@ class LossSettings:
         foreground: extra weight of cells near a keypoint; the papers use 0.
         location: factor of the cross-entropy between heatmaps read as a distribution over cells; the papers
             use 0. It finds keypoints several times sooner in short training.
-        presence: factor of the cross-entropy per cell, in place of the squared error, for networks whose
-            heatmaps are sigmoids; the papers use 0.
+        presence: factor of the cross-entropy per cell, in place of the squared error; the papers use 0. Above
+            0, the heatmaps of networks without part affinity fields are sigmoids, which read as chances.
         sigma_cells: spread of the target Gaussians of each heatmap field; none for the papers' 2 everywhere.
         heatmaps: factor of each heatmap field, in the same order; none for the papers' 1 everywhere. A field
             with 0 costs nothing and learns nothing.

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image
-from fleetpose.losses import distillation_loss
+from fleetpose.losses import distillation_loss, taught_location_loss
 from fleetpose.media.images import write_image
 from fleetpose.models import PoseNetwork
 from fleetpose.models.checkpoints import load_strictly
@@ -38,15 +38,15 @@ from fleetpose.train.card import card_of, describe_environment
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings, self_contained
 from fleetpose.train.curves import draw_curves
-from fleetpose.train.depthwise import depthwise_gradients
 from fleetpose.train.log import Table, TensorBoard
 from fleetpose.train.machine import machine_settings
 from fleetpose.train.networks import build_network, take_starting_weights
 from fleetpose.train.optimisation import averaged_copy, freeze, learning_rate, optimiser_for
+from fleetpose.train.quick_gradients import quick_gradients
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
 from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
 from fleetpose.train.tasks import BatchPreparer, task_of
-from fleetpose.train.teachers import open_teacher
+from fleetpose.train.teachers import Teacher, open_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +153,12 @@ class _Run:
         network = self._starting_network(is_resumed=is_resumed)
         self.task = task_of(network, config)
         self.datasets = self.task.datasets()
-        self.teacher = open_teacher(config, self.task.codec) if config.teacher is not None else None
+        self.teacher = self._open_teacher(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
         self.frozen = freeze(network, config.frozen)
         self.network, self.optimiser = fabric.setup(network, optimiser_for(network, config.optimiser))
-        self.gradients = depthwise_gradients(fabric.device)
+        self.gradients = quick_gradients(fabric.device)
         self.network.train()
         for module in self.frozen:
             module.eval()  # or the statistics of its normalisation would move
@@ -197,6 +197,17 @@ class _Run:
             if note and self.fabric.is_global_zero:
                 logger.info("%s", note)
         return network
+
+    def _open_teacher(self, network: PoseNetwork) -> Teacher | None:
+        config, teacher = self.config, self.config.teacher
+        if teacher is None:
+            return None
+        if teacher.location and not network.sharpness:
+            raise ConfigError(
+                f"teacher.location compares chances, but the heatmaps of {config.model} are none; "
+                "set loss.presence above 0, or teacher.location to 0"
+            )
+        return open_teacher(config, self.task.codec)
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -297,6 +308,9 @@ class _Run:
             taught, masks = self.teacher(images, normalised, labels)
             losses["teacher"] = distillation_loss(predicted, taught, masks)
             losses["total"] = teacher.labels * losses["total"] + teacher.weight * losses["teacher"]
+            if teacher.location:
+                losses["teacher_location"] = taught_location_loss(predicted, taught, masks)
+                losses["total"] = losses["total"] + teacher.location * losses["teacher_location"]
         return losses
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:

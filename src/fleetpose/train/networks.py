@@ -25,6 +25,7 @@ from fleetpose.models import (
 from fleetpose.models.checkpoints import load_classification, load_strictly
 from fleetpose.models.efficientnet import EfficientNet, EfficientNetBackbone
 from fleetpose.models.efficientpose import EfficientPose
+from fleetpose.models.layers import SIGMOID_SHARPNESS
 from fleetpose.models.lightweight_openpose import LightweightOpenPose
 from fleetpose.models.supernet import LitePoseSupernet
 from fleetpose.settings import from_plain, to_plain
@@ -56,7 +57,10 @@ def build_network(config: TrainConfig) -> PoseNetwork:
             num_keypoints=len(keypoints),
             num_limbs=len(limbs),
         )
-    return build(name, num_keypoints=len(skeleton))
+    network = build(name, num_keypoints=len(skeleton))
+    if config.loss.presence and not network.sharpness:
+        network.sharpness = SIGMOID_SHARPNESS  # its loss is one of chances
+    return network
 
 
 def save_new_weights(config: TrainConfig, path: Path) -> Path:

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from fleetpose.models import build
-from fleetpose.train import depthwise
-from fleetpose.train.depthwise import depthwise_gradients
+from fleetpose.train import quick_gradients as module
+from fleetpose.train.quick_gradients import quick_gradients
 
 numba = pytest.importorskip("numba", reason="quick gradients need numba: pip install 'fleetpose[train]'")
 
@@ -43,7 +43,7 @@ def test_gradients_equal_the_ordinary_ones(kernel, stride, batch, channels, size
     x = x.contiguous(memory_format=torch.channels_last)
     settings = {"stride": stride, "padding": kernel // 2}
 
-    quick = _gradients(x, weight, depthwise_gradients(CPU), **settings)
+    quick = _gradients(x, weight, quick_gradients(CPU), **settings)
     ordinary = _gradients(x.double(), weight.double(), nullcontext(), **settings)
 
     assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
@@ -54,7 +54,7 @@ def test_any_border_is_right(padding):
     torch.manual_seed(0)
     x, weight = torch.randn(2, 20, 11, 14), torch.randn(20, 1, 5, 5)
 
-    quick = _gradients(x, weight, depthwise_gradients(CPU), padding=padding)
+    quick = _gradients(x, weight, quick_gradients(CPU), padding=padding)
     ordinary = _gradients(x, weight, nullcontext(), padding=padding)
 
     assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
@@ -73,25 +73,63 @@ def test_any_order_in_memory_is_right(arrange):
     torch.manual_seed(0)
     x, weight = torch.randn(2, 24, 10, 8), torch.randn(24, 1, 5, 5)
 
-    quick = _gradients(arrange(x), weight, depthwise_gradients(CPU), padding=2)
+    quick = _gradients(arrange(x), weight, quick_gradients(CPU), padding=2)
     ordinary = _gradients(x, weight, nullcontext(), padding=2)
 
     assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_under_autocast_outputs_are_half_precise_and_gradients_of_weights_are_not(kernel):
+def test_under_autocast_outputs_are_half_precise_and_gradients_of_weights_are_not(kernel, stride):
     torch.manual_seed(0)
     x, weight = torch.randn(2, 32, 16, 16).bfloat16().float(), torch.randn(32, 1, kernel, kernel)
     weight = weight.bfloat16().float()
+    settings = {"padding": kernel // 2, "stride": stride}
 
     with torch.autocast("cpu", torch.bfloat16):
-        out, grad_x, grad_weight = _gradients(x, weight, depthwise_gradients(CPU), padding=kernel // 2)
-    _, _, ordinary = _gradients(x, weight, nullcontext(), padding=kernel // 2)
+        out, grad_x, grad_weight = _gradients(x, weight, quick_gradients(CPU), **settings)
+    _, ordinary_x, ordinary = _gradients(x, weight, nullcontext(), **settings)
 
     assert out.dtype == torch.bfloat16
     assert (grad_x.dtype, grad_weight.dtype) == (torch.float32, torch.float32)
     assert _is_near(grad_weight, ordinary, 2e-3)  # the output's gradient alone is rounded
+    assert _is_near(grad_x, ordinary_x, 4e-3)
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+def test_a_mean_over_the_picture_has_the_ordinary_gradient(is_half):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last)
+    x, found = x.bfloat16() if is_half else x, []
+
+    for way in (nullcontext(), quick_gradients(CPU)):
+        given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        with way:
+            mean = functional.adaptive_avg_pool2d(given, 1)
+            out = given * mean.sigmoid()
+        out.square().sum().backward()
+        found.append((mean, given.grad))
+
+    (mean, grad), (quick_mean, quick_grad) = found
+    assert quick_mean.shape == (2, 3, 1, 1)
+    tolerance = 8e-3 if is_half else 1e-6
+    assert _is_near(quick_mean, mean, tolerance)
+    assert _is_near(quick_grad, grad, tolerance)
+    assert "Mean" in type(quick_mean.grad_fn).__name__
+    assert type(quick_mean.grad_fn) is not type(mean.grad_fn)
+
+
+def test_pools_of_other_sizes_and_unlearnt_ones_stay_as_they_are():
+    x = torch.arange(16.0).view(1, 1, 4, 4).requires_grad_()
+
+    with quick_gradients(CPU):
+        quarters = functional.adaptive_avg_pool2d(x, 2)
+        with torch.no_grad():
+            unlearnt = functional.adaptive_avg_pool2d(x, 1)
+
+    assert quarters.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert (unlearnt.item(), unlearnt.grad_fn) == (7.5, None)
 
 
 def test_gradients_do_not_depend_on_threads_or_repetition():
@@ -101,7 +139,7 @@ def test_gradients_do_not_depend_on_threads_or_repetition():
 
     for count in (1, 1, 2, 3):
         torch.set_num_threads(count)
-        found.append(_gradients(x, weight, depthwise_gradients(CPU), padding=2)[2])
+        found.append(_gradients(x, weight, quick_gradients(CPU), padding=2)[2])
     torch.set_num_threads(threads)
 
     assert all(one.equal(found[0]) for one in found)
@@ -113,7 +151,7 @@ def test_a_layer_that_works_twice_learns_from_both():
 
     layer(layer(x)).sum().backward()
     ordinary, layer.weight.grad = layer.weight.grad, None
-    with depthwise_gradients(CPU):
+    with quick_gradients(CPU):
         out = layer(layer(x))
     out.sum().backward()
 
@@ -134,7 +172,7 @@ def test_a_layer_that_works_twice_learns_from_both():
 def test_other_convolutions_stay_as_they_are(channels, settings):
     x, weight = torch.randn(1, channels, 8, 8), torch.randn(channels, 1, 5, 5, requires_grad=True)
 
-    with depthwise_gradients(CPU):
+    with quick_gradients(CPU):
         out = functional.conv2d(x, weight, groups=channels, **settings)
 
     assert not _is_quick(out)
@@ -144,7 +182,7 @@ def test_other_convolutions_stay_as_they_are(channels, settings):
 def test_only_convolutions_that_learn_within_are_quick():
     x, weight = torch.randn(1, 16, 8, 8), torch.randn(16, 1, 5, 5, requires_grad=True)
 
-    with depthwise_gradients(CPU):
+    with quick_gradients(CPU):
         within = torch.conv2d(x, weight, groups=16)
         frozen = torch.conv2d(x, weight.detach(), groups=16)
         with torch.no_grad():
@@ -157,10 +195,10 @@ def test_only_convolutions_that_learn_within_are_quick():
 def test_nothing_changes_on_other_devices_and_without_numba(monkeypatch):
     x, weight = torch.randn(1, 16, 8, 8), torch.randn(16, 1, 5, 5, requires_grad=True)
 
-    with depthwise_gradients(torch.device("cuda")):
+    with quick_gradients(torch.device("cuda")):
         elsewhere = torch.conv2d(x, weight, groups=16)
-    monkeypatch.setattr(depthwise.importlib.util, "find_spec", lambda _: None)
-    with depthwise_gradients(CPU):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    with quick_gradients(CPU):
         without = torch.conv2d(x, weight, groups=16)
 
     assert not _is_quick(elsewhere)
@@ -174,7 +212,7 @@ def test_a_training_step_of_litepose_is_the_ordinary_one_within_rounding():
     images, found = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last), []
     names = list(network.state_dict())
 
-    for way in (nullcontext(), depthwise_gradients(CPU)):
+    for way in (nullcontext(), quick_gradients(CPU)):
         network.zero_grad()
         with way:
             maps = network(images)

@@ -1,8 +1,11 @@
-"""Depthwise convolutions whose weights learn as fast on a CPU as they work.
+"""Layers that learn on a CPU about as fast as they work.
 
 PyTorch leaves depthwise convolutions to oneDNN, whose gradient of the weights of 5 x 5 and 7 x 7 kernels
-takes seven times as long as the convolution, and in bfloat16 thirty times. Inside `depthwise_gradients` that
-gradient is summed by `fleetpose.train.tap_sums` instead; all else about a network stays as it is.
+takes seven times as long as the convolution, and in bfloat16 thirty times. Inside `quick_gradients` that
+gradient is summed by `fleetpose.train.tap_sums` instead. In bfloat16 oneDNN takes seven to thirty times as
+long for the gradient of the input, too, where the stride is 2; that one is computed in float32. The gradient
+of a mean over the picture, in squeeze-and-excitation, is written out in an order of memory that adds up
+slowly with others; here it is not written out. All else about a network stays as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 #: The smallest kernel for which summing is worth while; oneDNN's own gradient is good below.
@@ -30,11 +34,11 @@ _STRIDES = (1, 2)
 _LEAST_CHANNELS = 16
 
 
-def depthwise_gradients(device: torch.device) -> AbstractContextManager[object]:
-    """Take gradients of depthwise weights by the quicker way, for what is computed within, on a CPU.
+def quick_gradients(device: torch.device) -> AbstractContextManager[object]:
+    """Take gradients of depthwise convolutions and of means by quicker ways, for what is computed within.
 
     Networks, their names and their outputs are the same, and gradients to within rounding; they do not depend
-    on the number of threads. Without numba, and on other devices, nothing changes at all.
+    on the number of threads. Without numba, and on other devices than CPUs, nothing changes at all.
     """
     is_useful = device.type == "cpu" and importlib.util.find_spec("numba") is not None
     return _QuickGradients() if is_useful else nullcontext()
@@ -88,7 +92,7 @@ def _pair(value: str | int | Sequence[int]) -> tuple[int, int]:
 
 
 class _QuickGradients(TorchFunctionMode):
-    """Looks at each convolution that is asked for within."""
+    """Looks at each convolution and mean that is asked for within."""
 
     def __torch_function__(
         self,
@@ -102,6 +106,8 @@ class _QuickGradients(TorchFunctionMode):
             asked = _Convolution(*args, **kwargs)
             if asked.is_learnt_depthwise():
                 return asked.learning_quickly()
+        if func is functional.adaptive_avg_pool2d and args[1:] == (1,) and torch.is_grad_enabled():
+            return _Mean.apply(args[0])  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
@@ -128,13 +134,43 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.ops.aten.convolution_backward(
-                *(grad, x, weight.to(x.dtype), None, ctx.stride, ctx.padding, (1, 1)),
-                *(False, (0, 0), len(weight), (True, False, False)),
-            )[0]
+            grad_x = _input_gradient(x, grad, weight, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(x, grad, weight.shape[-1], ctx.stride[0], ctx.padding)
         return grad_x, None if grad_weight is None else grad_weight.to(weight.dtype), None, None
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over a picture; its gradient is the same everywhere, and one number per channel in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401
+        """`[B, C, H, W]` → `[B, C, 1, 1]`."""
+        ctx.shape = x.shape
+        return x.mean(dim=(2, 3), keepdim=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        """Gradient of the mean → of the picture."""
+        *_, H, W = ctx.shape
+        everywhere: Tensor = (grad / (H * W)).expand(ctx.shape)
+        return everywhere
+
+
+def _input_gradient(
+    x: Tensor, grad: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Gradient of the output `[B, C, h, w]` and weights `[C, 1, k, k]` → that of the input `[B, C, H, W]`."""
+    dtype = x.dtype
+    if dtype == torch.bfloat16 and max(stride) > 1:
+        # Of the input only the shape and the order in memory matter.
+        x, grad = torch.empty_like(x, dtype=torch.float32), grad.float()
+    found: Tensor = torch.ops.aten.convolution_backward(
+        *(grad, x, weight.to(x.dtype), None, stride, padding, (1, 1)),
+        *(False, (0, 0), len(weight), (True, False, False)),
+    )[0]
+    return found.to(dtype)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: tuple[int, int]) -> Tensor:
