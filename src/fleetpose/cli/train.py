@@ -57,11 +57,9 @@ def train(
         raise ConfigError("name a recipe or a settings file; fleetpose train --list shows the recipes")
     # Imports stand here so that help need not wait for PyTorch.
     from fleetpose.recipes import find_recipe  # noqa: PLC0415
-    from fleetpose.recipes.scores import depicter, validator  # noqa: PLC0415
     from fleetpose.recipes.tiny import tiny  # noqa: PLC0415
     from fleetpose.settings import override  # noqa: PLC0415
     from fleetpose.train.config import read_config  # noqa: PLC0415
-    from fleetpose.train.engine import train as run  # noqa: PLC0415
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     folder = out or RUNS / Path(recipe).stem
@@ -75,6 +73,10 @@ def train(
     if scale == "tiny":
         config = tiny(config, folder / "drawn", recipe=lambda name: find_recipe(name, Path()))
     config = override(config, overrides)
+    # And these here so that a mistyped setting need not wait for the trainer.
+    from fleetpose.recipes.scores import depicter, validator  # noqa: PLC0415
+    from fleetpose.train.engine import train as run  # noqa: PLC0415
+
     progress = run(
         config,
         folder,

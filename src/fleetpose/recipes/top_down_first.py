@@ -8,16 +8,23 @@ of 128 x 96 pixels takes a third of a second of one core, one of 192 x 128 twice
 came about in several runs, the first of them with fewer blocks: `docs/training-log.md` has them, and what
 `fleetpose synth`, `fleetpose data bystanders` and `fleetpose data correct` made of the starter set. This is
 the short way there.
+
+`fleetpose train first-slimdeconv-b0 --data DIR` teaches the paper's smallest SlimDeconv what that network has
+learnt: beside the labels it follows the places and chances of `checkpoints/slimdeconv-plain.pt`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fleetpose.data.crops import CropSettings
 from fleetpose.recipes.contract import Recipe
 from fleetpose.recipes.starter_data import starter_sources, starter_validation
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
+
+#: Of the repository, which is where the command is run.
+TEACHER = Path("checkpoints/slimdeconv-plain.pt")
 
 _GENTLER = CropSettings(
     scale=(0.7, 1.35), rotation_deg=35, turn_chance=0.5, shift=0.1, light=0.45, cutout_chance=0.1
@@ -62,11 +69,34 @@ def recipe(data: Path) -> TrainConfig:
     )
 
 
+def student(data: Path) -> TrainConfig:
+    """Settings of a run that teaches SlimDeconv-B0 what `slimdeconv-plain` has learnt."""
+    plain = recipe(data)
+    return replace(
+        plain,
+        model="slimdeconv-b0",
+        teacher=TeacherSettings(TEACHER, weight=30, location=1),
+        phases=(
+            Phase(size=(128, 96), batch=64, steps=2000, crops=_GENTLER),
+            Phase(size=(192, 128), batch=48, steps=1250, crops=_AS_PHOTOS),
+        ),
+        optimiser=OptimiserSettings(
+            kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998
+        ),
+    )
+
+
 RECIPES = {
     "first-top-down": Recipe(
         summary="slimdeconv-plain on crops of one person, on a CPU",
         expected="coco_dev AP 23.6 / AP50 51.9 with labelled boxes, with more data and steps (the log)",
         settled="nothing: it is ours",
         config=recipe,
-    )
+    ),
+    "first-slimdeconv-b0": Recipe(
+        summary="slimdeconv-b0 taught by slimdeconv-plain, on a CPU",
+        expected="EXPECTED",
+        settled="the paper's schedule is 140 epochs on COCO; here heatmaps are sigmoids, read as chances",
+        config=student,
+    ),
 }
