@@ -5,8 +5,10 @@
 
 Without data of one's own, photo-sized JPEG files are drawn, so nothing needs to be at hand; pictures are
 decoded, warped and encoded as in a real run. `a loader draws` is what one loader process can do by itself, in
-samples per second; if training is faster than all loaders together, it waits. Compare figures only while
-nothing else runs.
+samples per second; if training is faster than all loaders together, it waits. `bare` is what PyTorch does of
+itself, measured just before: forward, mean squared error, backward and Adam on one random batch in float32,
+channels last, with the same threads, nothing of ours but the network. Compare figures only while nothing else
+runs.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from fleetpose.data.scenes import Source
 from fleetpose.models import MODELS
@@ -27,6 +30,7 @@ from fleetpose.skeletons import COCO
 from fleetpose.train.config import Phase, TrainConfig
 from fleetpose.train.engine import train
 from fleetpose.train.log import read_rows
+from fleetpose.train.machine import keep_freed_memory
 from fleetpose.train.networks import build_network
 from fleetpose.train.tasks import task_of
 
@@ -44,6 +48,8 @@ SIZES = {"slimdeconv-b1": (256, 192), "slimdeconv-plain": (128, 96)}
 PICTURES, PICTURE_SIZE = 24, (480, 640)
 #: Steps that are left out at the start: the first ones, and those that the loaders drew in advance.
 SETTLING_STEPS = 8
+#: Steps of the plain loop, the first of which does not count.
+BARE_STEPS = 6
 
 
 def draw_photos(folder: Path) -> Source:
@@ -89,6 +95,26 @@ def loader_speed(config: TrainConfig, *, seconds: float = 2.0) -> float:
     return count / (time.perf_counter() - start)
 
 
+def bare_speed(config: TrainConfig, *, device: str) -> float:
+    """Samples per second of the network in a plain loop of PyTorch: the median of a few steps."""
+    phase, threads = config.phases[0], torch.get_num_threads()
+    keep_freed_memory()
+    torch.set_num_threads(config.threads or threads)
+    network = build_network(config).to(device).train().to(memory_format=torch.channels_last)
+    images = torch.randn(phase.batch, 3, *phase.size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    optimiser, seconds = torch.optim.Adam(network.parameters()), []
+    for _ in range(BARE_STEPS):
+        start = time.perf_counter()
+        optimiser.zero_grad()
+        loss = sum(maps.square().mean() for maps in network(images).values())
+        loss.backward()
+        optimiser.step()
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return phase.batch / float(np.median(seconds[1:]))
+
+
 def measure(config: TrainConfig, folder: Path, *, accelerator: str) -> tuple[float, float]:
     """Samples per second, and share of the time that waits for data, over all settled steps together."""
     train(config, folder, accelerator=accelerator)
@@ -118,8 +144,11 @@ def main() -> None:
         parser.error("--images and --annotations go together")
     if given.steps <= SETTLING_STEPS:
         parser.error(f"--steps must be above {SETTLING_STEPS}")
-    print("| model | precision | threads | workers | samples/s | a loader draws | waiting for data |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    has_gpu = given.accelerator != "cpu" and torch.cuda.is_available()
+    device = "cuda" if has_gpu else "cpu"
+    columns = "model, precision, threads, workers, samples/s, bare, ratio, a loader draws, waiting for data"
+    print(f"| {columns.replace(', ', ' | ')} |")
+    print("| --- | --- |" + " ---: |" * 7)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = (
@@ -138,11 +167,12 @@ def main() -> None:
                 precision=precision,
                 log_every_steps=1,
             )
+            bare = bare_speed(config, device=device)
             drawn = loader_speed(config)
             rate, waiting = measure(config, folder / str(number), accelerator=given.accelerator)
             print(
-                f"| {model} | {precision} | {threads} | {workers} | {rate:.1f} | {drawn:.0f} "
-                f"| {100 * waiting:.1f} % |",
+                f"| {model} | {precision} | {threads} | {workers} | {rate:.1f} | {bare:.1f} "
+                f"| {rate / bare:.2f} | {drawn:.0f} | {100 * waiting:.1f} % |",
                 flush=True,
             )
 
