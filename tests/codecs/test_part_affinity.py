@@ -26,7 +26,7 @@ from fleetpose.codecs.part_affinity_grouping import (
 )
 from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.geometry import flip_points
-from fleetpose.skeletons import COCO, MPII
+from fleetpose.skeletons import COCO, MPII, Skeleton
 
 FIELDS = (
     Field(FieldKind.HEATMAPS, 19, 8, label="stage0"),
@@ -265,7 +265,7 @@ def test_a_picture_and_its_mirror_image_average_to_the_same_targets(codec, stick
 
 
 def test_a_limb_that_runs_from_left_to_right_is_mirrored_backwards():
-    channels, signs = mirrored_fields([("left_hip", "right_hip"), ("neck", "nose")])
+    channels, signs = mirrored_fields([("left_hip", "right_hip"), ("neck", "nose")], [])
 
     assert channels.tolist() == [0, 1, 2, 3]
     assert signs.tolist() == [1, -1, -1, 1]
@@ -273,7 +273,36 @@ def test_a_limb_that_runs_from_left_to_right_is_mirrored_backwards():
 
 def test_limbs_without_a_mirror_image_are_refused():
     with pytest.raises(ConfigError, match="left_hip-left_knee, but not its mirror image"):
-        mirrored_fields([("left_hip", "left_knee"), ("right_hip", "left_hip"), ("right_knee", "left_hip")])
+        mirrored_fields(
+            [("left_hip", "left_knee"), ("right_hip", "left_hip"), ("right_knee", "left_hip")], []
+        )
+
+
+def test_keypoints_and_limbs_change_places_as_the_skeleton_says_whatever_their_names():
+    skeleton = Skeleton(
+        name="boat",
+        keypoints=("bow", "port", "starboard"),
+        limbs=(("bow", "port"), ("bow", "starboard"), ("port", "starboard")),
+        flip_pairs=(("port", "starboard"),),
+        sigmas=(0.1,) * 3,
+    )
+    fields = (Field(FieldKind.HEATMAPS, 3, 8), Field(FieldKind.PAFS, 6, 8))
+    codec = PartAffinityCodec(
+        fields=fields, skeleton=skeleton, keypoints=skeleton.keypoints, limbs=skeleton.limbs, limb_order=None
+    )
+    boat = np.array([[[100, 40, 2], [60, 120, 2], [150, 130, 2]]], np.float32)
+    seen = flip_points(boat, 256)[:, skeleton.flip_permutation]
+    ours, theirs = codec.encode(boat, size=(256, 256)), codec.encode(seen, size=(256, 256))
+
+    merged = codec.merge_flipped(ours, theirs, skeleton.flip_permutation)
+
+    for field in fields:
+        np.testing.assert_allclose(merged[field.name], ours[field.name], atol=1e-5)
+
+
+def test_a_limb_whose_end_has_no_mirror_image_among_the_limbs_is_refused():
+    with pytest.raises(ConfigError, match="bow-port, but not its mirror image"):
+        mirrored_fields([("bow", "port")], [("port", "starboard")])
 
 
 @pytest.mark.slow

@@ -185,7 +185,14 @@ class EfficientPoseCodec:
     ) -> dict[str, Array]:
         """Average the maps of a picture and of its mirror image."""
         fields = [self.heatmap_field, *([self.paf_field] if self.paf_field else [])]
-        return merge_mirrored(outputs, flipped, fields, keypoints=self.keypoints, limbs=self.limbs)
+        return merge_mirrored(
+            outputs,
+            flipped,
+            fields,
+            keypoints=self.keypoints,
+            limbs=self.limbs,
+            pairs=self.skeleton.flip_pairs,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Plain data for a model file; `from_description` reads it back."""

@@ -194,6 +194,7 @@ class PartAffinityCodec:
             (self.heatmap_field, self.paf_field),
             keypoints=self.keypoints,
             limbs=self.limbs,
+            pairs=self.skeleton.flip_pairs,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -103,24 +103,35 @@ def of_skeleton(keypoints: Array, channels: Sequence[str], skeleton: Sequence[st
     return mapped
 
 
-def mirrored_channels(keypoints: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Which channel of a mirrored picture shows each keypoint, from `left` and `right` in the names."""
-    partner = dict(flip_pairs_by_name(keypoints))
-    partner |= {right: left for left, right in partner.items()}
-    return np.array([keypoints.index(partner.get(name, name)) for name in keypoints])
+def mirrored_channels(keypoints: Sequence[str], pairs: Sequence[Pair]) -> npt.NDArray[np.int64]:
+    """Which channel of a mirrored picture shows each keypoint.
+
+    Keypoints change places as a skeleton's flip pairs say, others by `left` and `right` in their names.
+    """
+    partners = _partners(keypoints, [pair for pair in pairs if set(pair) <= set(keypoints)])
+    return np.array([keypoints.index(partners.get(name, name)) for name in keypoints])
 
 
-def mirrored_fields(limbs: Sequence[Pair]) -> tuple[npt.NDArray[np.int64], Array]:
+def _partners(keypoints: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
+    both_ways = ((a, b) for pair in (*flip_pairs_by_name(keypoints), *pairs) for a, b in (pair, pair[::-1]))
+    return dict(both_ways)
+
+
+def mirrored_fields(limbs: Sequence[Pair], pairs: Sequence[Pair]) -> tuple[npt.NDArray[np.int64], Array]:
     """Which channels of a mirrored picture show each limb's x and y, and by what to multiply them.
+
+    Args:
+        limbs: by the names of their ends, in the order of the fields.
+        pairs: a skeleton's flip pairs, see `mirrored_channels`.
 
     Raises:
         ConfigError: a limb's mirror image is not among the limbs.
     """
     names = sorted({name for limb in limbs for name in limb})
-    mirror = dict(zip(names, (names[k] for k in mirrored_channels(names)), strict=True))
+    partners = _partners(names, pairs)
     channels, signs = [], []
     for first, second in limbs:
-        image = (mirror[first], mirror[second])
+        image = (partners.get(first, first), partners.get(second, second))
         if image not in limbs and image[::-1] not in limbs:
             raise ConfigError(f"limbs hold {first}-{second}, but not its mirror image")
         is_reversed = image not in limbs
@@ -137,17 +148,18 @@ def merge_mirrored(
     *,
     keypoints: Sequence[str],
     limbs: Sequence[Pair],
+    pairs: Sequence[Pair],
 ) -> dict[str, Array]:
     """Average the maps of `fields` of a picture and of its mirror image; a limb's vectors are mirrored too.
 
     Channels beyond the keypoints, such as the background, keep their place.
     """
-    channels = mirrored_channels(keypoints)
+    channels = mirrored_channels(keypoints, pairs)
     merged = dict(outputs)
     for item in fields:
         back = flipped[item.name][..., ::-1]
         if item.kind is FieldKind.PAFS:
-            paf_channels, signs = mirrored_fields(limbs)
+            paf_channels, signs = mirrored_fields(limbs, pairs)
             back = back[paf_channels] * signs[:, None, None]
         else:
             back = back[[*channels, *range(len(channels), len(back))]]
