@@ -28,7 +28,6 @@ from torch import Tensor
 
 from fleetpose.errors import CheckpointError, ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image
-from fleetpose.losses import distillation_loss, taught_location_loss
 from fleetpose.media.images import write_image
 from fleetpose.models import PoseNetwork
 from fleetpose.models.checkpoints import load_strictly
@@ -46,7 +45,7 @@ from fleetpose.train.quick_gradients import quick_gradients
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
 from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
 from fleetpose.train.tasks import BatchPreparer, task_of
-from fleetpose.train.teachers import Teacher, open_teacher
+from fleetpose.train.teachers import open_teacher, with_lesson
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +152,7 @@ class _Run:
         network = self._starting_network(is_resumed=is_resumed)
         self.task = task_of(network, config)
         self.datasets = self.task.datasets()
-        self.teacher = self._open_teacher(network)
+        self.teacher = open_teacher(config, self.task.codec, has_chances=network.sharpness > 0)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
         self.frozen = freeze(network, config.frozen)
@@ -197,17 +196,6 @@ class _Run:
             if note and self.fabric.is_global_zero:
                 logger.info("%s", note)
         return network
-
-    def _open_teacher(self, network: PoseNetwork) -> Teacher | None:
-        config, teacher = self.config, self.config.teacher
-        if teacher is None:
-            return None
-        if teacher.location and not network.sharpness:
-            raise ConfigError(
-                f"teacher.location compares chances, but the heatmaps of {config.model} are none; "
-                "set loss.presence above 0, or teacher.location to 0"
-            )
-        return open_teacher(config, self.task.codec)
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -305,12 +293,8 @@ class _Run:
             predicted = self.network(normalised.contiguous(memory_format=torch.channels_last))
         losses = self.task.losses(predicted, labels)
         if self.teacher is not None and teacher is not None:
-            taught, masks = self.teacher(images, normalised, labels)
-            losses["teacher"] = distillation_loss(predicted, taught, masks)
-            losses["total"] = teacher.labels * losses["total"] + teacher.weight * losses["teacher"]
-            if teacher.location:
-                losses["teacher_location"] = taught_location_loss(predicted, taught, masks)
-                losses["total"] = losses["total"] + teacher.location * losses["teacher_location"]
+            lesson = self.teacher(images, normalised, labels)
+            losses = with_lesson(losses, predicted, lesson, teacher)
         return losses
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:

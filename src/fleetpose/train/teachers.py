@@ -7,7 +7,7 @@ labels, as high as the teacher is sure. Keypoints are matched by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -24,12 +24,13 @@ from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import CheckpointError, ConfigError, require
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, fit_box, invert, transform_points, warp
+from fleetpose.losses import distillation_loss, taught_location_loss
 from fleetpose.models import PoseNetwork
 from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import from_plain
 from fleetpose.skeletons import COCO, Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint
-from fleetpose.train.config import TrainConfig
+from fleetpose.train.config import TeacherSettings, TrainConfig
 from fleetpose.train.networks import build_network
 from fleetpose.train.stream import Labels
 from fleetpose.train.tasks import task_of
@@ -43,12 +44,13 @@ Lesson: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor]]
 Teacher: TypeAlias = Callable[[Tensor, Tensor, Labels], Lesson]
 
 
-def open_teacher(config: TrainConfig, codec: object) -> Teacher:
-    """Load the teacher of a run.
+def open_teacher(config: TrainConfig, codec: object, *, has_chances: bool = False) -> Teacher | None:
+    """Load the teacher of a run, if it has one.
 
     Args:
-        config: settings of the student, with a teacher.
+        config: settings of the student.
         codec: of the student.
+        has_chances: whether the student's heatmaps are chances, whose places can be taught.
 
     Raises:
         ConfigError: the file is of no known kind, or there is nothing that it could teach the student.
@@ -56,10 +58,16 @@ def open_teacher(config: TrainConfig, codec: object) -> Teacher:
         MissingExtraError: what runs such a file is not installed.
     """
     settings = config.teacher
-    assert settings is not None  # noqa: S101 - the caller sees to it
+    if settings is None:
+        return None
     heatmaps = _heatmaps(getattr(codec, "fields", ()))
     if not heatmaps:
         raise ConfigError(f"a teacher gives heatmaps, but {config.model} has none")
+    if settings.location and not has_chances:
+        raise ConfigError(
+            f"teacher.location compares chances, but the heatmaps of {config.model} are none; "
+            "set loss.presence above 0, or teacher.location to 0"
+        )
     names = channel_names(codec, load_skeleton(config.skeleton))
     path = settings.path
     if path.suffix == ".tflite":
@@ -70,6 +78,22 @@ def open_teacher(config: TrainConfig, codec: object) -> Teacher:
         raise ConfigError(f"a teacher must be a .pt, .onnx or .tflite file, got {path}")
     source: HeatmapSource = NetworkSource(path) if path.suffix == ".pt" else OnnxSource(path)
     return HeatmapTeacher(source, heatmaps=heatmaps, names=names, size=settings.size)
+
+
+def with_lesson(
+    losses: Mapping[str, Tensor], predicted: Mapping[str, Tensor], lesson: Lesson, settings: TeacherSettings
+) -> dict[str, Tensor]:
+    """Add what a teacher says to the parts of a loss: `teacher` and, if asked for, `teacher_location`.
+
+    Both are unweighted; `total` is that of the labels and of the teacher together.
+    """
+    taught, masks = lesson
+    parts = {"teacher": distillation_loss(predicted, taught, masks)}
+    total = settings.labels * losses["total"] + settings.weight * parts["teacher"]
+    if settings.location:
+        parts["teacher_location"] = taught_location_loss(predicted, taught, masks)
+        total = total + settings.location * parts["teacher_location"]
+    return {**losses, **parts, "total": total}
 
 
 def channel_names(codec: object, skeleton: Skeleton) -> tuple[str, ...]:
