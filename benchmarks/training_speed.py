@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from fleetpose.data.scenes import Source
-from fleetpose.models import MODELS
+from fleetpose.models import MODELS, build
 from fleetpose.skeletons import COCO
 from fleetpose.train.config import Phase, TrainConfig
 from fleetpose.train.engine import train
@@ -41,9 +41,8 @@ MODELS_BY_DEFAULT = (
     "slimdeconv-b1",
     "slimdeconv-plain",
 )
-#: (H, W) of bottom-up networks' scenes, unless named, and of top-down ones' crops.
+#: (H, W) of scenes and square crops; networks for other crops have sizes of their own.
 SCENE_SIZE = (256, 256)
-SIZES = {"slimdeconv-b1": (256, 192), "slimdeconv-plain": (128, 96)}
 #: Drawn pictures: how many, and their (h, w), which is that of a typical photo of COCO.
 PICTURES, PICTURE_SIZE = 24, (480, 640)
 #: Steps that are left out at the start: the first ones, and those that the loaders drew in advance.
@@ -79,6 +78,12 @@ def draw_photos(folder: Path) -> Source:
     labels = folder / "labels.json"
     labels.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return Source(images=folder, annotations=labels)
+
+
+def size_of(model: str) -> tuple[int, int]:
+    """(H, W) at which a model is measured."""
+    h, w = build(model).input_size
+    return SCENE_SIZE if h == w else (h, w)
 
 
 def loader_speed(config: TrainConfig, *, seconds: float = 2.0) -> float:
@@ -158,10 +163,11 @@ def main() -> None:
         )
         runs = itertools.product(given.models, given.precision, given.threads, given.workers)
         for number, (model, precision, threads, workers) in enumerate(runs):
+            size = size_of(model)
             config = TrainConfig(
                 model=model,
                 sources=(source,),
-                phases=(Phase(size=SIZES.get(model, SCENE_SIZE), batch=given.batch, steps=given.steps),),
+                phases=(Phase(size=size, batch=given.batch, steps=given.steps),),
                 threads=threads,
                 workers=workers,
                 precision=precision,
@@ -171,8 +177,8 @@ def main() -> None:
             drawn = loader_speed(config)
             rate, waiting = measure(config, folder / str(number), accelerator=given.accelerator)
             print(
-                f"| {model} | {precision} | {threads} | {workers} | {rate:.1f} | {bare:.1f} "
-                f"| {rate / bare:.2f} | {drawn:.0f} | {100 * waiting:.1f} % |",
+                f"| {model}, {size[0]} x {size[1]} | {precision} | {threads} | {workers} | {rate:.1f} "
+                f"| {bare:.1f} | {rate / bare:.2f} | {drawn:.0f} | {100 * waiting:.1f} % |",
                 flush=True,
             )
 

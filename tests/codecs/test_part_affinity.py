@@ -16,7 +16,7 @@ from fleetpose.codecs.part_affinity import (
     OPENPOSE_ORDER,
     PartAffinityCodec,
 )
-from fleetpose.codecs.part_affinity_channels import limbs_between, mirrored_fields
+from fleetpose.codecs.part_affinity_channels import limbs_between, mirrored_channels, mirrored_fields
 from fleetpose.codecs.part_affinity_grouping import (
     Limb,
     PartAffinitySettings,
@@ -298,6 +298,15 @@ def test_keypoints_and_limbs_change_places_as_the_skeleton_says_whatever_their_n
 
     for field in fields:
         np.testing.assert_allclose(merged[field.name], ours[field.name], atol=1e-5)
+
+
+def test_a_skeletons_pairs_count_for_more_than_names():
+    names = ("left_a", "right_a", "right_b", "left_c", "right_c")
+
+    order = mirrored_channels(names, [("left_a", "right_b")])
+
+    # right_a has lost its partner and stays; left_c and right_c, which the skeleton lacks, go by their names.
+    assert [names[k] for k in order] == ["right_b", "right_a", "left_a", "right_c", "left_c"]
 
 
 def test_a_limb_whose_end_has_no_mirror_image_among_the_limbs_is_refused():

@@ -113,8 +113,10 @@ def mirrored_channels(keypoints: Sequence[str], pairs: Sequence[Pair]) -> npt.ND
 
 
 def _partners(keypoints: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
-    both_ways = ((a, b) for pair in (*flip_pairs_by_name(keypoints), *pairs) for a, b in (pair, pair[::-1]))
-    return dict(both_ways)
+    """Who changes places with whom, both ways; of who stands in `pairs` the name says nothing."""
+    paired = {name for pair in pairs for name in pair}
+    by_name = flip_pairs_by_name([name for name in keypoints if name not in paired])
+    return {a: b for pair in (*pairs, *by_name) for a, b in (pair, pair[::-1])}
 
 
 def mirrored_fields(limbs: Sequence[Pair], pairs: Sequence[Pair]) -> tuple[npt.NDArray[np.int64], Array]:

@@ -29,6 +29,7 @@ TEACHER = Path("checkpoints/slimdeconv-plain.pt")
 _GENTLER = CropSettings(
     scale=(0.7, 1.35), rotation_deg=35, turn_chance=0.5, shift=0.1, light=0.45, cutout_chance=0.1
 )
+_FOR_STUDENTS = replace(_GENTLER, scale=(0.6, 1.4), light=0.5, part_chance=0.15, cut_chance=0.2)
 #: Photos cut people off, hide them behind tables and each other, and show them small and far.
 _AS_PHOTOS = CropSettings(
     scale=(0.7, 1.35),
@@ -77,7 +78,7 @@ def student(data: Path) -> TrainConfig:
         model="slimdeconv-b0",
         teacher=TeacherSettings(TEACHER, weight=30, location=1),
         phases=(
-            Phase(size=(128, 96), batch=64, steps=2000, crops=_GENTLER),
+            Phase(size=(128, 96), batch=64, steps=2000, crops=_FOR_STUDENTS),
             Phase(size=(192, 128), batch=48, steps=1250, crops=_AS_PHOTOS),
         ),
         optimiser=OptimiserSettings(
