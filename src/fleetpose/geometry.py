@@ -143,6 +143,18 @@ def transform_points(points: Array, affine: Array) -> Array:
     return moved
 
 
+def affine_of_cells(affine: Array, stride: float, *, is_corner_aligned: bool = False) -> Array:
+    """Affine map between pixels of two inputs → the same between cells of their maps.
+
+    >>> affine_of_cells(np.array([[2.0, 0.0, 8.0], [0.0, 2.0, 0.0]]), 4).round(6).tolist()
+    [[2.0, 0.0, 2.375], [0.0, 2.0, 0.375]]
+    """
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    pixels = cells_to_pixels(corners, stride, is_corner_aligned=is_corner_aligned)
+    moved = pixels_to_cells(transform_points(pixels, affine), stride, is_corner_aligned=is_corner_aligned)
+    return np.stack([moved[1] - moved[0], moved[2] - moved[0], moved[0]], axis=1)
+
+
 def affine_scale(affine: Array) -> float:
     """Mean scale of an affine map `[2, 3]`: square root of how much areas grow."""
     return math.sqrt(abs(float(np.linalg.det(affine[:, :2]))))

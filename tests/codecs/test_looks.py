@@ -1,60 +1,62 @@
 """Two looks at the same people, made by hand."""
 
 import numpy as np
+import pytest
 
 from fleetpose.codecs.looks import join_looks
 
-AREAS = np.array([100.0 * 100.0])
+SAME_FRAME = np.array([[1.0, 0, 0], [0, 1, 0]])
 
 
-def look(*keypoints):
-    return np.array([keypoints], np.float32)
+def maps(*peaks, size=(12, 10)):
+    """One person's maps, each with one peak (x, y, height)."""
+    made = np.zeros((1, len(peaks), *size), np.float32)
+    for k, (x, y, height) in enumerate(peaks):
+        made[0, k, y, x] = height
+    return made
 
 
-def test_places_near_each_other_are_averaged_by_their_scores():
-    joined = join_looks(look((10, 10, 0.2)), look((20, 30, 0.6)), AREAS * 4)
+def test_in_the_same_frame_maps_are_averaged():
+    joined = join_looks(maps((2, 3, 0.2), (4, 4, 0.8)), maps((2, 3, 0.6), (5, 4, 0.4)), [SAME_FRAME])
 
-    np.testing.assert_allclose(joined, look((17.5, 25, 0.6)), rtol=1e-6)
-
-
-def test_of_places_far_from_each_other_the_surer_stays():
-    first, second = look((0, 0, 0.5), (0, 0, 0.4)), look((21, 0, 0.4), (0, 21, 0.5))
-
-    joined = join_looks(first, second, AREAS)
-
-    np.testing.assert_array_equal(joined, look((0, 0, 0.5), (0, 21, 0.5)))
+    expected = maps((2, 3, 0.4), (4, 4, 0.4))
+    expected[0, 1, 4, 5] = 0.2
+    np.testing.assert_allclose(joined, expected, atol=1e-6)
 
 
-def test_what_is_near_grows_with_the_person():
-    first, second = look((0, 0, 0.5)), look((30, 0, 0.5))
+def test_the_first_look_is_moved_into_the_frame_of_the_second():
+    # Twice as close, about cell (1, 2): what was at (3, 4) is now at (5, 6).
+    closer = np.array([[2.0, 0, -1], [0, 2, -2]])
 
-    small, large = (join_looks(first, second, area)[0, 0, 0] for area in (AREAS, AREAS * 4))
+    joined = join_looks(maps((3, 4, 1.0)), maps((0, 0, 0.0)), [closer])
 
-    assert (small, large) == (0, 15)
+    assert np.unravel_index(joined.argmax(), joined.shape) == (0, 0, 6, 5)
+    assert joined.max() == pytest.approx(0.5)
+    assert joined[0, 0, 6, 4] == pytest.approx(0.25)  # between two cells of the first look
 
 
-def test_the_order_of_the_looks_changes_nothing():
-    rng = np.random.default_rng(0)
-    first, second = (
-        np.concatenate([rng.uniform(0, 60, (3, 17, 2)), rng.uniform(0, 1, (3, 17, 1))], axis=2).astype(
-            np.float32
-        )
-        for _ in range(2)
-    )
+def test_beyond_the_first_frame_the_second_look_counts_alone():
+    moved_right = np.array([[1.0, 0, 4], [0, 1, 0]])
+    second = np.full((1, 1, 12, 10), 0.6, np.float32)
 
-    joined, turned = (join_looks(*looks, np.full(3, 1e4)) for looks in ((first, second), (second, first)))
+    joined = join_looks(np.zeros_like(second), second, [moved_right])
 
-    np.testing.assert_allclose(joined, turned, rtol=1e-5)
+    np.testing.assert_allclose(joined[0, 0, :, :4], 0.6)
+    np.testing.assert_allclose(joined[0, 0, :, 4:], 0.3)
+
+
+def test_each_person_moves_by_itself():
+    first = np.concatenate([maps((3, 4, 1.0)), maps((3, 4, 1.0))])
+    down = np.array([[1.0, 0, 0], [0, 1, 2]])
+
+    joined = join_looks(first, np.zeros_like(first), [SAME_FRAME, down])
+
+    tops = [np.unravel_index(one[0].argmax(), one[0].shape) for one in joined]
+    assert tops == [(4, 3), (6, 3)]
     assert joined.dtype == np.float32
 
 
-def test_keypoints_that_neither_look_saw_stay_finite_and_unsure():
-    joined = join_looks(look((4, 4, 0)), look((6, 4, 0)), AREAS)
-
-    assert joined.tolist() == [[[5, 4, 0]]]
-
-
 def test_nobody_is_nobody():
-    nobody = np.zeros((0, 17, 3), np.float32)
+    nobody = np.zeros((0, 17, 12, 10), np.float32)
 
-    assert join_looks(nobody, nobody, np.zeros(0)).shape == (0, 17, 3)
+    assert join_looks(nobody, nobody, []).shape == (0, 17, 12, 10)

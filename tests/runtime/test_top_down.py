@@ -159,14 +159,36 @@ def test_boxes_of_any_size_on_any_picture_give_a_result(predictor, size):
     assert result.image_size == size
 
 
-def test_without_boxes_the_whole_picture_is_one_person(predictor, draw_dots, stick_person):
+def test_without_boxes_the_whole_picture_is_one_person(crop_dots_model, draw_dots, stick_person):
     image = draw_dots([stick_person], (226, 120))
+    predictor = load(crop_dots_model, threads=1, has_closer_look=False)
 
     result = predictor(image)
 
     np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=0.6)
     assert 0 < result.boxes[0, 0] < 20  # around the keypoints, not the frame
     np.testing.assert_array_equal(predictor(image, boxes="whole").keypoints, result.keypoints)
+
+
+def test_the_person_of_a_whole_picture_is_looked_at_twice_one_in_a_given_box_once(
+    crop_dots_model, draw_dots, stick_person
+):
+    image = draw_dots([stick_person], (270, 170))
+    given = _boxes([stick_person])
+    calls, people = {}, {}
+    for boxes in ("whole", given):
+        for has_closer_look in (None, True, False):
+            network = _SideAware(OnnxSession(crop_dots_model))
+            predictor = Predictor(network, boxes=boxes, has_closer_look=has_closer_look)
+            people[str(boxes), has_closer_look] = predictor(image).keypoints[0, :, :2]
+            calls[str(boxes), has_closer_look] = len(network.seen)
+
+    assert [calls["whole", chosen] for chosen in (None, True, False)] == [2, 2, 1]
+    assert [calls[str(given), chosen] for chosen in (None, True, False)] == [1, 2, 1]
+    for found in people.values():
+        np.testing.assert_allclose(found, stick_person, atol=1.5)
+    once, twice = (np.abs(people["whole", chosen] - stick_person).mean() for chosen in (False, None))
+    assert twice < once  # the person fills more of the second crop
 
 
 def test_a_callable_is_asked_for_boxes_of_each_picture(crop_dots_model, draw_dots, stick_person, tmp_path):

@@ -56,7 +56,7 @@ def evaluate(
     flip_test: Annotated[
         bool, Parameter(name=["--flip-test", "--flip"], negative="", show_default=False)
     ] = False,
-    closer_look: bool = True,
+    closer_look: bool | None = None,
     scales: str | None = None,
     all_tags: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     project: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -88,7 +88,8 @@ def evaluate(
             whole picture, or a COCO file of a detector's results.
         refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
-        closer_look: where a second model refines, look twice at those who stay; without it a tenth faster.
+        closer_look: look twice at the people of a top-down model, better and slower; so it is where a second
+            model refines and for the whole picture, unless told otherwise, but not in given boxes.
         scales: look at each picture in several sizes, such as 0.5,1,2.
         all_tags: of several scales, compare the tags of all, rather than those of scale 1.
         project: look for peaks at the resolution of the network's input, as the papers' code does.
@@ -105,7 +106,7 @@ def evaluate(
         useless |= {"--short-side": short_side, "--threads": threads, "--scales": scales}
         is_given = {option: value is not None for option, value in useless.items()}
         is_given |= {"--breakdown": breakdown, "--every": every != 1, "--split": split != "test"}
-        is_given |= {"--flip-test": flip_test, "--no-closer-look": not closer_look}
+        is_given |= {"--flip-test": flip_test, "--closer-look": closer_look is not None}
         is_given |= {"--all-tags": all_tags, "--project": project}
         is_given |= {"--canvas-64": canvas_64, "--zoom": zoom}
         scores = score_pictures(metric, data, detections_in, label_map=label_map, others=is_given)
@@ -145,7 +146,7 @@ def _predictor(
     short_side: int | tuple[int, ...] | None,
     threads: int | None,
     has_flip_test: bool,
-    has_closer_look: bool,
+    has_closer_look: bool | None,
     bottom_up: BottomUpSettings | None,
     boxes: BoxSource | None,
     refine: str | None,

@@ -34,7 +34,7 @@ def predict(
     flip_test: Annotated[
         bool, Parameter(name=["--flip-test", "--flip"], negative="", show_default=False)
     ] = False,
-    closer_look: bool = True,
+    closer_look: bool | None = None,
     scales: str | None = None,
     zoom: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     draw_boxes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -61,7 +61,8 @@ def predict(
             a COCO annotation file with boxes.
         refine: a top-down model that looks once more at each person whom the bottom-up model found.
         flip_test: look at the mirrored picture too: better, half as fast.
-        closer_look: where a second model refines, look twice at those who stay; without it a tenth faster.
+        closer_look: look twice at the people of a top-down model, better and slower; so it is where a second
+            model refines and for the whole picture, unless told otherwise, but not in given boxes.
         scales: look at the picture in several sizes, such as 0.5,1,2.
         zoom: look once more at each person found, enlarged.
         draw_boxes: draw boxes around people.

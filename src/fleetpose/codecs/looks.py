@@ -1,39 +1,39 @@
-"""Put together what two looks at the same people found."""
+"""Put together what two looks at the same people say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-#: Two looks mean the same place if they differ by no more than this share of the root of the box's area. On
-#: kept-out pictures 0.1 and 0.2 do alike, and both better than the surer place alone.
-SAME_PLACE = 0.2
 
+def join_looks(first: Array, second: Array, moves: Sequence[npt.NDArray[np.floating]]) -> Array:
+    """Average the heatmaps `[N, K, h, w]` of two looks at the same N people, in the frames of the second.
 
-def join_looks(first: Array, second: Array, areas: npt.NDArray[np.floating]) -> Array:
-    """Keypoints `[N, K, 3]` (x, y, score) of two looks at the same N people → one of each.
-
-    Where both mean the same place, that is the mean of both, weighted by their scores, with the higher score;
-    elsewhere the surer one stays.
+    Where the first look saw nothing, beyond its frame, the second alone counts.
 
     Args:
-        first: keypoints of one look.
-        second: keypoints of the other.
-        areas: of the people's boxes `[N]`, in square pixels.
+        first: maps of one look.
+        second: maps of the other, of the same shape.
+        moves: N affine maps `[2, 3]`, from the cells of a person's first frame to the cells of the second.
 
-    >>> looks = np.array([[[0.0, 0, 0.2]]]), np.array([[[3.0, 0, 0.4]]])
-    >>> join_looks(*looks, np.array([400.0])).tolist(), join_looks(*looks, np.array([100.0])).tolist()
-    ([[[2.0, 0.0, 0.4]]], [[[3.0, 0.0, 0.4]]])
+    >>> first, second = np.full((1, 1, 1, 4), 0.5, np.float32), np.full((1, 1, 1, 4), 1, np.float32)
+    >>> join_looks(first, second, [np.array([[1.0, 0, 2], [0, 1, 0]])]).tolist()
+    [[[[1.0, 1.0, 0.75, 0.75]]]]
     """
-    scores_a, scores_b = first[..., 2:], second[..., 2:]
-    total = scores_a + scores_b
-    share = np.divide(scores_b, total, out=np.full_like(total, 0.5), where=total > 0)
-    distances = np.linalg.norm(first[..., :2] - second[..., :2], axis=-1, keepdims=True)
-    is_same = distances <= SAME_PLACE * np.sqrt(areas)[:, None, None]
-    between = np.concatenate(
-        [first[..., :2] + share * (second[..., :2] - first[..., :2]), np.maximum(scores_a, scores_b)], axis=-1
-    )
-    surer = np.where(scores_b > scores_a, second, first)
-    return np.asarray(np.where(is_same, between, surer), first.dtype)
+    joined = np.empty_like(second)
+    for person, move in enumerate(moves):
+        moved = np.stack([_moved(one, move) for one in first[person]])
+        share_seen = _moved(np.ones_like(first[person, 0]), move)
+        joined[person] = (moved + second[person]) / (share_seen + 1)
+    return joined
+
+
+def _moved(heatmap: Array, move: npt.NDArray[np.floating]) -> Array:
+    """Draw one map `[h, w]` where an affine map brings it, with 0 beyond it."""
+    h, w = heatmap.shape
+    return np.asarray(cv2.warpAffine(heatmap, move, (w, h), flags=cv2.INTER_LINEAR), np.float32)

@@ -183,10 +183,18 @@ class TopDownCodec:
     ) -> dict[str, Array]:
         """Average the maps `[K, h, w]` of a crop and of its mirror image."""
         (item,) = self.fields
+        back = self.mirror_back(flipped, flip_permutation)[item.name]
+        return {item.name: np.mean([outputs[item.name], back], axis=0, dtype=np.float32)}
+
+    def mirror_back(
+        self, flipped: Mapping[str, Array], flip_permutation: npt.NDArray[np.int64]
+    ) -> dict[str, Array]:
+        """Turn the maps `[K, h, w]` of a crop's mirror image into maps of the crop."""
+        (item,) = self.fields
         back = flipped[item.name][flip_permutation, :, ::-1]
         if self.has_flip_shift:
             back = np.concatenate([back[..., :1], back[..., :-1]], axis=-1)
-        return {item.name: np.mean([outputs[item.name], back], axis=0, dtype=np.float32)}
+        return {item.name: np.ascontiguousarray(back)}
 
     def peaks(self, heatmaps: Array) -> tuple[npt.NDArray[np.float64], Array]:
         """Peaks of heatmaps `[C, h, w]`, those of K keypoints for each crop → tops and heights.

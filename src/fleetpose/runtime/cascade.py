@@ -103,7 +103,7 @@ class Boxed:
         boxes = self._boxes_of(image, name)
         if callable(self._boxes):
             watch.lap("boxes")
-        found = self._refiner.find(image, boxes, watch)
+        found = self._refiner.find(image, boxes, watch, are_boxes_rough=_is_whole(self._boxes))
         if _is_whole(self._boxes):
             # The frame says nothing about the person.
             found = replace(found, boxes=keypoint_boxes(found.keypoints, found.image_size))
@@ -140,7 +140,7 @@ class Cascade:
     def find(self, image: Image, watch: Stopwatch, *, name: str | None = None) -> PoseResult:
         """Find the people in an RGB picture."""
         first = self._finder.find(image, watch, name=name)
-        found = self._refiner.find(image, boxes_around(first), watch)
+        found = self._refiner.find(image, boxes_around(first), watch, are_boxes_rough=True)
         return found.select(found.scores >= self._threshold)
 
 

@@ -68,7 +68,7 @@ def load(
     short_side: int | Sequence[int] | None = None,
     threads: int | None = None,
     has_flip_test: bool = False,
-    has_closer_look: bool = True,
+    has_closer_look: bool | None = None,
     bottom_up: BottomUpSettings | None = None,
     boxes: BoxSource | None = None,
     refine: str | Path | None = None,
@@ -88,8 +88,9 @@ def load(
             Several numbers let the model look in each size, and put together who is found.
         threads: processor threads of the network; None for one per core.
         has_flip_test: look at the mirrored picture too and average: better and half as fast.
-        has_closer_look: with a second model, look at its people once more, framed by their keypoints and
-            mirrored, and put both looks together: better, and takes about a tenth longer.
+        has_closer_look: look once more at the people of a top-down model, framed by their keypoints and
+            mirrored, and average: better, and takes about a tenth longer with a second model, twice as long
+            in given boxes. None does so with a second model and for the whole picture, not in given boxes.
         bottom_up: scales, resize rule and second looks of a bottom-up model; None for one plain look.
         boxes: where a top-down model's boxes come from: an array `[N, 4]` (x1, y1, x2, y2) in pixels, or
             `[N, 5]` with a score; a callable from a picture to one, such as a person detector; or "whole",
@@ -152,7 +153,7 @@ class Predictor:
         threshold: float = DEFAULT_THRESHOLD,
         short_side: int | Sequence[int] | None = None,
         has_flip_test: bool = False,
-        has_closer_look: bool = True,
+        has_closer_look: bool | None = None,
         bottom_up: BottomUpSettings | None = None,
         boxes: BoxSource | None = None,
         refiner: Network | None = None,
@@ -168,11 +169,12 @@ class Predictor:
             has_boxes=boxes is not None,
             has_bottom_up_settings=short_side is not None or bottom_up is not None,
         )
+        settings = TopDownSettings(has_closer_look=has_closer_look)
         self._threshold = threshold
         self._top_down: TopDown | None = None
         self._finder: Finder
         if is_top_down(network.description):
-            self._top_down = _top_down(network, has_flip_test=has_flip_test)
+            self._top_down = _top_down(network, has_flip_test=has_flip_test, settings=settings)
             self._finder = Boxed(self._top_down, WHOLE if boxes is None else boxes, threshold=threshold)
         else:
             codec = _codec(network.description)
@@ -191,9 +193,7 @@ class Predictor:
                 raise ConfigError("short_side must be a number of pixels, or several, got none")
             self._finder = SeveralSizes(finders) if len(finders) > 1 else finders[0]
         if refiner is not None:
-            settings = TopDownSettings(
-                redundancy=SAME_REFINED, within_share=WITHIN_REFINED, has_closer_look=has_closer_look
-            )
+            settings = replace(settings, redundancy=SAME_REFINED, within_share=WITHIN_REFINED)
             second = _top_down(refiner, has_flip_test=has_flip_test, settings=settings)
             self._finder = Cascade(self._finder, second, threshold=threshold)
         self.name = self._first_name = network.description.name
@@ -301,7 +301,7 @@ class Predictor:
             )
 
 
-def _top_down(network: Network, *, has_flip_test: bool, settings: TopDownSettings | None = None) -> TopDown:
+def _top_down(network: Network, *, has_flip_test: bool, settings: TopDownSettings) -> TopDown:
     codec = TopDownCodec.from_description(network.description)
     return TopDown(network, codec, has_flip_test=has_flip_test, settings=settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,15 @@ from fleetpose.codecs.expected_oks import person_scores
 from fleetpose.codecs.looks import join_looks
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import ConfigError, ShapeError
-from fleetpose.geometry import Image, box_areas, fit_box, invert, keypoint_boxes, transform_points
+from fleetpose.geometry import (
+    Image,
+    affine_of_cells,
+    compose,
+    fit_box,
+    invert,
+    keypoint_boxes,
+    transform_points,
+)
 from fleetpose.results import PoseResult
 from fleetpose.runtime.canvas import Network, clip_keypoints, draw_canvas, run_each, takes_batches
 from fleetpose.runtime.timing import Stopwatch
@@ -39,19 +48,29 @@ class TopDownSettings:
         redundancy: of people more alike than this the surer stays (object keypoint similarity); 1 for all.
         within_share: people with at most this share of a surer one's score, within whom they lie, are dropped
             (`remove_within`); 0 for none.
-        has_closer_look: look at those who are left once more, framed by their keypoints and mirrored, and put
-            both looks together.
+        has_closer_look: look at those who are left once more, framed by their keypoints and mirrored, and
+            average what both looks say; None for whoever's box is rough.
     """
 
     keypoint_threshold: float = 0.2
     redundancy: float = 0.9
     within_share: float = 0.0
-    has_closer_look: bool = False
+    has_closer_look: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("keypoint_threshold", "redundancy", "within_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"top_down.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+
+class _Look(NamedTuple):
+    """What a network says of N people: maps `[N, K, h, w]`, and affine maps `[N, 2, 3]` to their crops."""
+
+    maps: Array
+    frames: npt.NDArray[np.float64]
+
+    def select(self, kept: npt.NDArray[np.int64]) -> _Look:
+        return _Look(self.maps[kept], self.frames[kept])
 
 
 class TopDown:
@@ -77,25 +96,30 @@ class TopDown:
         self._has_flip_test = has_flip_test
         self._settings = settings or TopDownSettings()
 
-    def find(self, image: Image, boxes: Array, watch: Stopwatch) -> PoseResult:
+    def find(
+        self, image: Image, boxes: Array, watch: Stopwatch, *, are_boxes_rough: bool = False
+    ) -> PoseResult:
         """Find the keypoints of the people in boxes of an RGB picture.
 
         Args:
             image: the picture.
             boxes: `[N, 5]` (x1, y1, x2, y2, score), see `check_boxes`.
             watch: is told of each step.
+            are_boxes_rough: they tell hardly where people are, so that a closer look helps much.
 
         Returns:
             People by falling score, with the boxes that were given, or those of the closer look, cut to the
             picture.
         """
         size = (image.shape[0], image.shape[1])
-        keypoints = clip_keypoints(self._keypoints(image, boxes, watch), size)
+        look = self._look(image, boxes, watch)
+        keypoints = self._keypoints(look, size)
         scores, kept = self._choose(keypoints, boxes)
-        if self._settings.has_closer_look and len(kept):
-            keypoints, boxes = keypoints[kept], _closer(boxes[kept], keypoints[kept], size)
-            mirrored = clip_keypoints(self._keypoints(image, boxes, watch, is_mirrored=True), size)
-            keypoints = join_looks(keypoints, mirrored, box_areas(boxes[:, :4]))
+        has_closer_look = self._settings.has_closer_look
+        if len(kept) and (are_boxes_rough if has_closer_look is None else has_closer_look):
+            first, boxes = look.select(kept), _closer(boxes[kept], keypoints[kept], size)
+            look = self._joined(first, self._look(image, boxes, watch, is_mirrored=True))
+            keypoints = self._keypoints(look, size)
             scores, kept = self._choose(keypoints, boxes)
         low, high = np.array([-0.5] * 4), np.array([size[1], size[0]] * 2) - 0.5
         watch.lap("grouping")
@@ -120,42 +144,69 @@ class TopDown:
             return person_scores(keypoints[..., 2], box_scores)
         return rescore(keypoints, box_scores, above=self._settings.keypoint_threshold)
 
-    def _keypoints(self, image: Image, boxes: Array, watch: Stopwatch, *, is_mirrored: bool = False) -> Array:
-        """Keypoints `[N, K, 3]` of the people in boxes, in pixels of the picture; crops may be mirrored."""
+    def _look(self, image: Image, boxes: Array, watch: Stopwatch, *, is_mirrored: bool = False) -> _Look:
+        """Look at the people in boxes; the network may see mirrored crops, the maps are never mirrored."""
         codec = self._codec
-        (name,) = (item.name for item in codec.fields)
-        affines = [
-            fit_box(box[:4], codec.input_size, padding=codec.box_padding, is_mirrored=is_mirrored)
-            for box in boxes
-        ]
+        (item,) = codec.fields
+        frames = [fit_box(box[:4], codec.input_size, padding=codec.box_padding) for box in boxes]
         heatmaps: list[Array] = []
-        for start in range(0, len(affines), self._group):
+        for start in range(0, len(frames), self._group):
             canvases = [
-                draw_canvas(image, affine, codec.input_size, self.description.input)
-                for affine in affines[start : start + self._group]
+                draw_canvas(image, frame, codec.input_size, self.description.input)
+                for frame in frames[start : start + self._group]
             ]
+            if is_mirrored:
+                canvases = [_mirrored(canvas) for canvas in canvases]
             watch.lap("resize")
-            heatmaps += [maps[name] for maps in self._maps(canvases)]
+            maps = self._maps(canvases)
+            if is_mirrored:
+                maps = [codec.mirror_back(one, self.description.skeleton.flip_permutation) for one in maps]
+            heatmaps += [one[item.name] for one in maps]
             watch.lap("network")
-        if not heatmaps:
-            return np.zeros((0, len(self.description.skeleton), 3), np.float32)
-        keypoints = codec.decode({name: np.stack(heatmaps)})
-        moved = [
-            transform_points(person, invert(affine))
-            for person, affine in zip(keypoints, affines, strict=True)
+        h, w = (side // item.stride for side in codec.input_size)
+        shape = (0, item.channels, h, w)
+        return _Look(
+            np.stack(heatmaps) if heatmaps else np.zeros(shape, np.float32),
+            np.array(frames, np.float64).reshape(-1, 2, 3),
+        )
+
+    def _joined(self, first: _Look, second: _Look) -> _Look:
+        """Both looks at the same people, in the frames of the second one."""
+        (item,) = self._codec.fields
+        moves = [
+            affine_of_cells(
+                compose(invert(before), after),
+                item.stride,
+                is_corner_aligned=self._codec.is_corner_aligned,
+            )
+            for before, after in zip(first.frames, second.frames, strict=True)
         ]
-        people = np.stack(moved).astype(np.float32)
-        return people[:, self.description.skeleton.flip_permutation] if is_mirrored else people
+        return _Look(join_looks(first.maps, second.maps, moves), second.frames)
+
+    def _keypoints(self, look: _Look, size: tuple[int, int]) -> Array:
+        """Keypoints `[N, K, 3]` in pixels of the picture of `size` (h, w)."""
+        (item,) = self._codec.fields
+        if not len(look.maps):
+            return np.zeros((0, item.channels, 3), np.float32)
+        found = self._codec.decode({item.name: look.maps})
+        people = [
+            transform_points(person, invert(frame)) for person, frame in zip(found, look.frames, strict=True)
+        ]
+        return clip_keypoints(np.stack(people).astype(np.float32), size)
 
     def _maps(self, canvases: Sequence[Array]) -> list[dict[str, Array]]:
         maps = run_each(self._network, canvases)
         if not self._has_flip_test:
             return maps
-        flipped = run_each(self._network, [np.ascontiguousarray(one[..., ::-1]) for one in canvases])
+        flipped = run_each(self._network, [_mirrored(one) for one in canvases])
         permutation = self.description.skeleton.flip_permutation
         return [
             self._codec.merge_flipped(one, back, permutation) for one, back in zip(maps, flipped, strict=True)
         ]
+
+
+def _mirrored(canvas: Array) -> Array:
+    return np.ascontiguousarray(canvas[..., ::-1])
 
 
 def _closer(boxes: Array, keypoints: Array, size: tuple[int, int]) -> Array:
