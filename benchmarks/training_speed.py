@@ -1,13 +1,15 @@
 """Measure training: samples per second of each model, and the share of time that waits for data.
 
     python benchmarks/training_speed.py litepose-xs slimdeconv-b1 --threads 1 2 --precision 32-true bf16-mixed
+    python benchmarks/training_speed.py slimdeconv-b1 --threads 1 --devices 1 2
     python benchmarks/training_speed.py --images DIR --annotations FILE --workers 1 2
 
 Without data of one's own, photo-sized JPEG files are drawn, so nothing needs to be at hand; pictures are
 decoded, warped and encoded as in a real run. `a loader draws` is what one loader process can do by itself, in
 samples per second; if training is faster than all loaders together, it waits. `bare` is what PyTorch does of
 itself, measured just before: forward, mean squared error, backward and Adam on one random batch in float32,
-channels last, with the same threads, nothing of ours but the network. Compare figures only while nothing else
+channels last, with as many threads as all processes together, nothing of ours but the network. With several
+devices, processes of `fleetpose train --devices` share the batch. Compare figures only while nothing else
 runs.
 """
 
@@ -16,6 +18,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,9 +27,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import yaml
 
 from fleetpose.data.scenes import Source
 from fleetpose.models import MODELS, build
+from fleetpose.settings import to_plain
 from fleetpose.skeletons import COCO
 from fleetpose.train.config import Phase, TrainConfig
 from fleetpose.train.engine import train
@@ -100,11 +106,11 @@ def loader_speed(config: TrainConfig, *, seconds: float = 2.0) -> float:
     return count / (time.perf_counter() - start)
 
 
-def bare_speed(config: TrainConfig, *, device: str) -> float:
+def bare_speed(config: TrainConfig, *, threads: int, device: str) -> float:
     """Samples per second of the network in a plain loop of PyTorch: the median of a few steps."""
-    phase, threads = config.phases[0], torch.get_num_threads()
+    phase, usual = config.phases[0], torch.get_num_threads()
     keep_freed_memory()
-    torch.set_num_threads(config.threads or threads)
+    torch.set_num_threads(threads)
     network = build_network(config).to(device).train().to(memory_format=torch.channels_last)
     images = torch.randn(phase.batch, 3, *phase.size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -116,13 +122,20 @@ def bare_speed(config: TrainConfig, *, device: str) -> float:
         loss.backward()
         optimiser.step()
         seconds.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(usual)
     return phase.batch / float(np.median(seconds[1:]))
 
 
-def measure(config: TrainConfig, folder: Path, *, accelerator: str) -> tuple[float, float]:
+def measure(config: TrainConfig, folder: Path, *, accelerator: str, devices: int) -> tuple[float, float]:
     """Samples per second, and share of the time that waits for data, over all settled steps together."""
-    train(config, folder, accelerator=accelerator)
+    if devices == 1:
+        train(config, folder, accelerator=accelerator)
+    else:  # each process starts the whole command again, so it must be one that does nothing else
+        settings = folder.with_suffix(".yaml")
+        settings.write_text(yaml.safe_dump(to_plain(config)))
+        command = [sys.executable, "-m", "fleetpose", "train", settings, "--out", folder]
+        options = ["--devices", str(devices), "--accelerator", accelerator]
+        subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)
     rows = read_rows(folder / "train.csv")[SETTLING_STEPS - 1 :]
     seconds = np.diff([float(row["seconds"]) for row in rows])
     waiting = np.array([float(row["waiting"]) for row in rows[1:]])
@@ -137,9 +150,10 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", default=MODELS_BY_DEFAULT, choices=[*MODELS, []])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--devices", type=int, nargs="+", default=[1], help="processes, or accelerators")
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="loader processes")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=16, help="of all devices together")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--images", type=Path, help="folder of pictures of one's own, with --annotations")
     parser.add_argument("--annotations", type=Path, help="their COCO keypoint file")
@@ -151,9 +165,9 @@ def main() -> None:
         parser.error(f"--steps must be above {SETTLING_STEPS}")
     has_gpu = given.accelerator != "cpu" and torch.cuda.is_available()
     device = "cuda" if has_gpu else "cpu"
-    columns = "model, precision, threads, workers, samples/s, bare, ratio, a loader draws, waiting for data"
+    columns = "model, precision, devices, threads, workers, samples/s, bare, ratio, a loader draws, waiting"
     print(f"| {columns.replace(', ', ' | ')} |")
-    print("| --- | --- |" + " ---: |" * 7)
+    print("| --- | --- |" + " ---: |" * 8)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = (
@@ -161,24 +175,26 @@ def main() -> None:
             if given.images
             else draw_photos(folder / "photos")
         )
-        runs = itertools.product(given.models, given.precision, given.threads, given.workers)
-        for number, (model, precision, threads, workers) in enumerate(runs):
+        runs = itertools.product(given.models, given.precision, given.devices, given.threads, given.workers)
+        for number, (model, precision, devices, threads, workers) in enumerate(runs):
             size = size_of(model)
             config = TrainConfig(
                 model=model,
                 sources=(source,),
-                phases=(Phase(size=size, batch=given.batch, steps=given.steps),),
+                phases=(Phase(size=size, batch=given.batch // devices, steps=given.steps),),
                 threads=threads,
                 workers=workers,
                 precision=precision,
                 log_every_steps=1,
             )
-            bare = bare_speed(config, device=device)
+            bare = bare_speed(config, threads=threads * devices, device=device)
             drawn = loader_speed(config)
-            rate, waiting = measure(config, folder / str(number), accelerator=given.accelerator)
+            rate, waiting = measure(
+                config, folder / str(number), accelerator=given.accelerator, devices=devices
+            )
             print(
-                f"| {model}, {size[0]} x {size[1]} | {precision} | {threads} | {workers} | {rate:.1f} "
-                f"| {bare:.1f} | {rate / bare:.2f} | {drawn:.0f} | {100 * waiting:.1f} % |",
+                f"| {model}, {size[0]} x {size[1]} | {precision} | {devices} | {threads} | {workers} "
+                f"| {rate:.1f} | {bare:.1f} | {rate / bare:.2f} | {drawn:.0f} | {100 * waiting:.1f} % |",
                 flush=True,
             )
 
