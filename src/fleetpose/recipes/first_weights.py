@@ -7,16 +7,24 @@ The papers train for hundreds of epochs on COCO from ImageNet weights; here ther
 begins with small scenes of one person, where an update costs a quarter, and ends with mosaics of people of
 all sizes, some cut off by the picture's edge, some small on photographs of other things; and heatmaps are
 also compared as distributions (`losses.location_loss`). `docs/training-log.md` has the trials behind it.
+
+`fleetpose train first-litepose-xs --data DIR` teaches the paper's smallest LitePose what that network has
+learnt: beside the labels it follows the places and chances of `checkpoints/litepose-plain.pt`. The teacher
+has no maps at 1/2 of the input; its maps at 1/4, enlarged, are all that the student's finer ones follow.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.recipes.contract import Recipe
 from fleetpose.recipes.starter_data import starter_sources, starter_validation
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TrainConfig
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
+
+#: Of the repository, which is where the command is run.
+TEACHER = Path("checkpoints/litepose-plain.pt")
 
 
 def recipe(data: Path) -> TrainConfig:
@@ -61,11 +69,61 @@ def recipe(data: Path) -> TrainConfig:
     )
 
 
+def student(data: Path) -> TrainConfig:
+    """Settings of a run that teaches LitePose-XS what `litepose-plain` has learnt."""
+    plain = recipe(data)
+    return replace(
+        plain,
+        model="litepose-xs",
+        teacher=TeacherSettings(TEACHER, weight=30, location=1),
+        phases=(
+            Phase(
+                size=(96, 96),
+                batch=32,
+                steps=3600,
+                scenes=SceneSettings(
+                    tiles=(0.75, 0.15, 0.1),
+                    person_share=(0.5, 1.25),
+                    zoom=(0.8, 1.6),
+                    cut_chance=0.15,
+                    backdrop_chance=0.5,
+                    light=0.5,
+                ),
+            ),
+            Phase(
+                size=(128, 128),
+                batch=32,
+                steps=1100,
+                scenes=SceneSettings(
+                    tiles=(0.5, 0.2, 0.3),
+                    person_share=(0.3, 1.3),
+                    zoom=(0.7, 1.8),
+                    shift=0.2,
+                    cut_chance=0.3,
+                    backdrop_chance=0.7,
+                    light=0.6,
+                ),
+            ),
+        ),
+        loss=replace(plain.loss, sigma_cells=(1.5, 2.0), heatmaps=(1.0, 0.0)),
+        optimiser=OptimiserSettings(
+            kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998
+        ),
+        short_side=128,
+    )
+
+
 RECIPES = {
     "first-weights": Recipe(
         summary="litepose-plain on small inputs, an evening of CPU",
         expected="with more data and steps, what docs/model-cards tell (docs/training-log.md)",
         settled="nothing: it is ours",
         config=recipe,
-    )
+    ),
+    "first-litepose-xs": Recipe(
+        summary="litepose-xs taught by litepose-plain, on a CPU",
+        expected="EXPECTED",
+        settled="the paper's schedule is 500 epochs on COCO; here heatmaps are sigmoids, read as chances",
+        config=student,
+    ),
 }

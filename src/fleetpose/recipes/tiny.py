@@ -86,7 +86,8 @@ def _with_starts(config: TrainConfig, folder: Path, recipe: Callable[[str], Trai
         return config
     # Any network can teach; the real one may be large.
     model = "litepose-plain" if config.model.startswith("litepose") else "slimdeconv-plain"
-    small = replace(config, model=model, init=None, teacher=None, loss=replace(config.loss, sigma_cells=()))
+    loss = replace(config.loss, sigma_cells=(), heatmaps=())  # its maps may be fewer
+    small = replace(config, model=model, init=None, teacher=None, loss=loss)
     path = save_new_weights(small, folder / "teacher.pt")
     return replace(config, teacher=replace(config.teacher, path=path, size=None))
 
