@@ -84,7 +84,7 @@ def as_inputs(pictures: Sequence[Path], network: Network, *, boxes: BoxTable | N
         MediaError: a file is no picture.
     """
     listener = _Listener(network)
-    predictor = Predictor(listener)
+    predictor = Predictor(listener, has_closer_look=False)
     for path in pictures:
         predictor(path, boxes=boxes if boxes is not None and path.name in boxes else None)
     return listener.heard

@@ -30,9 +30,11 @@ _GENTLER = CropSettings(
     scale=(0.7, 1.35), rotation_deg=35, turn_chance=0.5, shift=0.1, light=0.45, cutout_chance=0.1
 )
 _FOR_STUDENTS = replace(_GENTLER, scale=(0.6, 1.4), light=0.5, part_chance=0.15, cut_chance=0.2)
-#: Photos cut people off, hide them behind tables and each other, and show them small and far.
+#: Photos cut people off, hide them behind tables and each other, and show them small and far. The frame is
+#: tighter than the papers', for crops of fewer pixels than theirs.
 _AS_PHOTOS = CropSettings(
-    scale=(0.7, 1.35),
+    padding=1.1,
+    scale=(0.7, 1.36),
     rotation_deg=30,
     turn_chance=0.4,
     shift=0.1,
@@ -79,7 +81,12 @@ def student(data: Path) -> TrainConfig:
         teacher=TeacherSettings(TEACHER, weight=30, location=1),
         phases=(
             Phase(size=(128, 96), batch=64, steps=2000, crops=_FOR_STUDENTS),
-            Phase(size=(192, 128), batch=48, steps=1250, crops=_AS_PHOTOS),
+            Phase(
+                size=(192, 128),
+                batch=48,
+                steps=1250,
+                crops=replace(_AS_PHOTOS, padding=1.25, scale=(0.7, 1.35)),
+            ),
         ),
         optimiser=OptimiserSettings(
             kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998

@@ -261,7 +261,8 @@ def _loaded(candidate: Candidate, threads: int | None) -> tuple[_Watched | None,
         network = _Watched(start(candidate.engine, known, threads=threads))
         # OpenVINO's own format keeps weights apart; a `.bin` beside an ONNX file is none of its own.
         files = [path, path.with_suffix(".bin")] if path.suffix == SUFFIX else [path]
-    predictor = Predictor(network, short_side=candidate.short_side)
+    # One look per crop: what the network costs, not how often it is asked.
+    predictor = Predictor(network, short_side=candidate.short_side, has_closer_look=False)
     side = network.description.input.short_side
     predictor(np.zeros((side, side, 3), np.uint8))
     return network, predictor, files
