@@ -60,7 +60,7 @@ class ModelCard:
     commit: str
     hours: float
     hardware: str
-    metrics: dict[str, float]  # such as {"coco_dev/AP": 21.3}
+    metrics: dict[str, float]  # such as {"coco_dev/AP": 23.5}
     params: int
     macs: int  # multiply-accumulates for one square picture of `short_side`
 
