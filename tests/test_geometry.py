@@ -8,6 +8,7 @@ from fleetpose.geometry import (
     IMAGE_MEAN,
     KEYPOINT_BOX_MARGIN,
     PADDING,
+    affine_of_cells,
     affine_scale,
     box_areas,
     box_ious,
@@ -102,6 +103,19 @@ def test_cells_keep_the_precision_of_float32():
 
     assert cells.dtype == np.float32
     np.testing.assert_allclose(cells_to_pixels(cells, 4), xy, atol=0.002)
+
+
+@pytest.mark.parametrize("is_corner_aligned", [False, True])
+def test_cells_move_as_their_pixels_do(is_corner_aligned):
+    affine = similarity(source_xy=(10.0, 4.0), target_xy=(7.0, 9.0), scale=1.7, angle_deg=25.0)
+    cells = np.array([[0.0, 0.0], [3.0, 5.0], [-2.0, 8.5]])
+    pixels = cells_to_pixels(cells, 4, is_corner_aligned=is_corner_aligned)
+
+    moved = transform_points(cells, affine_of_cells(affine, 4, is_corner_aligned=is_corner_aligned))
+
+    by_pixels = transform_points(pixels, affine)
+    expected = pixels_to_cells(by_pixels, 4, is_corner_aligned=is_corner_aligned)
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -272,16 +272,22 @@ def test_one_person_needs_no_batch(crop_dots_batch_model, draw_dots, stick_perso
 
 
 class _SideAware:
-    """The fake network, but on every second call it names sides as a real one would on a mirrored crop."""
+    """The fake network, but on mirrored crops it names sides as a real one would.
 
-    def __init__(self, session):
+    Every second crop is a mirrored one, or all from the number `mirrored_from` on.
+    """
+
+    def __init__(self, session, *, mirrored_from=None):
         self.description, self._session, self.seen = session.description, session, []
+        self._mirrored_from = mirrored_from
 
     def run(self, image):
+        number, first = len(self.seen), self._mirrored_from
         self.seen.append(image)
         maps = self._session.run(image)
         swap = self.description.skeleton.flip_permutation
-        return maps if len(self.seen) % 2 else {name: values[swap] for name, values in maps.items()}
+        is_mirrored = number % 2 if first is None else number >= first
+        return {name: values[swap] for name, values in maps.items()} if is_mirrored else maps
 
 
 def test_the_flip_test_finds_the_same_people_in_mirrored_crops(crop_dots_model, draw_dots, two_people):
@@ -349,6 +355,43 @@ def test_a_closer_look_at_hardly_anything_keeps_its_frame(crop_dots_model, draw_
     assert result.boxes.tolist() == box[:, :4].tolist()
 
 
+class _SeesOnce:
+    """The fake network, whose maps are empty but for the call that it is told of."""
+
+    def __init__(self, session, call):
+        self.description, self._side_aware, self._call = session.description, _SideAware(session), call
+
+    def run(self, image):
+        maps = self._side_aware.run(image)
+        if len(self._side_aware.seen) - 1 == self._call:
+            return maps
+        return {name: np.zeros_like(values) for name, values in maps.items()}
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_what_only_one_of_two_looks_saw_is_found_where_it_is(call, crop_dots_model, draw_dots, stick_person):
+    network = _SeesOnce(OnnxSession(crop_dots_model), call)
+    wide = check_boxes(
+        _boxes([stick_person], margin=40)
+    )  # so that the frames differ where the first one sees
+
+    result = _looking_twice(network).find(draw_dots([stick_person], SIZE), wide, Stopwatch())
+
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=2.5)
+
+
+def test_only_those_who_are_left_are_looked_at_once_more(crop_dots_model, draw_dots, stick_person):
+    network = _SideAware(OnnxSession(crop_dots_model), mirrored_from=2)
+    twice = np.repeat(check_boxes(_boxes([stick_person])), 2, axis=0)
+    twice[:, 4] = 0.4, 1.0
+
+    result = _looking_twice(network).find(draw_dots([stick_person], SIZE), twice, Stopwatch())
+
+    assert len(network.seen) == 3
+    assert len(result) == 1
+    np.testing.assert_allclose(result.keypoints[0, :, :2], stick_person, atol=1.0)
+
+
 def test_nobody_is_looked_at_twice_where_nobody_is(crop_dots_model):
     network = _SideAware(OnnxSession(crop_dots_model))
 
@@ -396,5 +439,7 @@ def test_models_and_settings_that_do_not_go_together_are_refused(crop_dots_model
         load(crop_dots_model, short_side=128)
     with pytest.raises(ConfigError, match="crop-dots is top-down and finds nobody by itself"):
         load(crop_dots_model, refine=crop_dots_model)
+    with pytest.raises(ConfigError, match="dots is bottom-up and a closer look is a top-down model's"):
+        load(dots_model, has_closer_look=True, threads=1)
     with pytest.raises(ConfigError, match="model dots is bottom-up and refines nobody"):
         load(dots_model, refine=dots_model)

@@ -221,6 +221,7 @@ def check_combination(
     refiner: ModelDescription | None,
     has_boxes: bool,
     has_bottom_up_settings: bool,
+    has_closer_look: bool,
 ) -> None:
     """Refuse models and settings that do not go together.
 
@@ -240,5 +241,10 @@ def check_combination(
             )
     elif has_boxes:
         raise ConfigError(NO_BOXES.format(name=name))
+    elif has_closer_look and refiner is None:
+        raise ConfigError(
+            f"model {name} is bottom-up and a closer look is a top-down model's: name one that refines its "
+            "people, or let it zoom"
+        )
     if refiner is not None and not is_top_down(refiner):
         raise ConfigError(f"model {refiner.name} is bottom-up and refines nobody; name a top-down one")

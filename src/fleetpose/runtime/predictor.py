@@ -168,6 +168,7 @@ class Predictor:
             refiner=None if refiner is None else refiner.description,
             has_boxes=boxes is not None,
             has_bottom_up_settings=short_side is not None or bottom_up is not None,
+            has_closer_look=bool(has_closer_look),
         )
         settings = TopDownSettings(has_closer_look=has_closer_look)
         self._threshold = threshold
