@@ -135,7 +135,7 @@ def measure(config: TrainConfig, folder: Path, *, accelerator: str, devices: int
         settings.write_text(yaml.safe_dump(to_plain(config)))
         command = [sys.executable, "-m", "fleetpose", "train", settings, "--out", folder]
         options = ["--devices", str(devices), "--accelerator", accelerator]
-        subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*command, *options], check=True)
     rows = read_rows(folder / "train.csv")[SETTLING_STEPS - 1 :]
     seconds = np.diff([float(row["seconds"]) for row in rows])
     waiting = np.array([float(row["waiting"]) for row in rows[1:]])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.recipes.contract import Recipe
-from fleetpose.recipes.starter_data import starter_sources, starter_validation
+from fleetpose.recipes.starter_data import OF_STUDENTS, starter_sources, starter_validation
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
 
 #: Of the repository, which is where the command is run.
@@ -106,9 +106,7 @@ def student(data: Path) -> TrainConfig:
             ),
         ),
         loss=replace(plain.loss, sigma_cells=(1.5, 2.0), heatmaps=(1.0, 0.0)),
-        optimiser=OptimiserSettings(
-            kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998
-        ),
+        optimiser=OF_STUDENTS,
         short_side=128,
     )
 

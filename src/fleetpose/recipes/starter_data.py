@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleetpose.data.scenes import Source
-from fleetpose.train.config import ValidationSet
+from fleetpose.train.config import OptimiserSettings, ValidationSet
+
+#: How a network of the papers is taught by one of ours, in an hour or two.
+OF_STUDENTS = OptimiserSettings(kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998)
 
 
 def starter_sources(data: Path) -> tuple[Source, ...]:

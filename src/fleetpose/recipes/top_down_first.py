@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fleetpose.data.crops import CropSettings
 from fleetpose.recipes.contract import Recipe
-from fleetpose.recipes.starter_data import starter_sources, starter_validation
+from fleetpose.recipes.starter_data import OF_STUDENTS, starter_sources, starter_validation
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
 
 #: Of the repository, which is where the command is run.
@@ -88,9 +88,7 @@ def student(data: Path) -> TrainConfig:
                 crops=replace(_AS_PHOTOS, padding=1.25, scale=(0.7, 1.35)),
             ),
         ),
-        optimiser=OptimiserSettings(
-            kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998
-        ),
+        optimiser=OF_STUDENTS,
     )
 
 
