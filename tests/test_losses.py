@@ -443,6 +443,25 @@ def test_fields_of_vectors_have_their_own_factor():
     assert (parts["heatmaps_s8"], parts["pafs_s8"], parts["total"]) == (1.0, 0.5, 2.5)
 
 
+def test_heatmaps_beside_fields_of_vectors_may_be_chances_of_places():
+    heatmaps = torch.tensor([0.9, 0.1, 0.1, 0.1]).view(1, 1, 2, 2)
+    target = torch.tensor([1.0, 0.1, 0.0, 0.0]).view(1, 1, 2, 2)
+    predicted = {"heatmaps_s8": heatmaps, "pafs_s8": torch.ones(1, 2, 2, 2)}
+    targets = {"heatmaps_s8": target, "pafs_s8": torch.zeros(1, 2, 2, 2)}
+    masks = dict.fromkeys(targets, torch.ones(1, 1, 1, 1))
+
+    parts = part_affinity_losses(
+        predicted, targets, masks, pafs={"pafs_s8": 3.0}, location_weight=5.0, presence_weight=2.0
+    )
+
+    presence = presence_loss(heatmaps, target)
+    location = location_loss(heatmaps, target, are_chances=True)
+    assert parts["pafs_s8"] == 1.0
+    torch.testing.assert_close(parts["heatmaps_s8"], presence)
+    torch.testing.assert_close(parts["location"], location)
+    torch.testing.assert_close(parts["total"], 3.0 + 2 * presence + 5 * location)
+
+
 def test_pixels_of_no_class_do_not_count():
     scores = torch.zeros(1, 2, 1, 2)
     scores[0, 1, 0, 1] = 100

@@ -255,8 +255,10 @@ def part_affinity_losses(
     *,
     pafs: Mapping[str, float],
     foreground_weight: float = 0.0,
+    location_weight: float = 0.0,
+    presence_weight: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Compare heatmaps and part affinity fields of all passes by their squared error.
+    """Compare heatmaps and part affinity fields of all passes.
 
     Args:
         predicted: the network's maps by field name.
@@ -264,20 +266,34 @@ def part_affinity_losses(
         masks: `[B, C, h, w]` or `[B, C, 1, 1]` by the same names, 1 where the cell counts.
         pafs: factor of each field of vectors, by name; the other maps are heatmaps, of factor 1.
         foreground_weight: of heatmaps, see `heatmap_loss`.
+        location_weight: factor of `location_loss` of the heatmaps; the papers use 0.
+        presence_weight: factor of `presence_loss`, which then takes the place of `heatmap_loss`, the papers'
+            loss, for heatmaps; fields of vectors keep the squared error.
 
     Returns:
-        One scalar per map, without its factor, and `total`.
+        One scalar per map, without its factor, `location` (likewise, the sum over heatmaps) if asked for, and
+        `total`.
     """
-    parts = {
-        name: heatmap_loss(
-            predicted[name],
-            target,
-            masks[name],
-            foreground_weight=0.0 if name in pafs else foreground_weight,
-        )
-        for name, target in targets.items()
-    }
-    total = torch.stack([pafs.get(name, 1.0) * part for name, part in parts.items()]).sum()
+    are_chances = presence_weight > 0
+    factors, parts = dict.fromkeys(targets, presence_weight or 1.0) | dict(pafs), {}
+    for name, target in targets.items():
+        if name in pafs:
+            parts[name] = heatmap_loss(predicted[name], target, masks[name])
+        elif are_chances:
+            parts[name] = presence_loss(predicted[name], target, masks[name])
+        else:
+            parts[name] = heatmap_loss(
+                predicted[name], target, masks[name], foreground_weight=foreground_weight
+            )
+    total = torch.stack([factors[name] * part for name, part in parts.items()]).sum()
+    if location_weight:
+        maps = [
+            location_loss(predicted[name], target, masks[name], are_chances=are_chances)
+            for name, target in targets.items()
+            if name not in pafs
+        ]
+        parts["location"] = torch.stack(maps).sum()
+        total = total + location_weight * parts["location"]
     return {**parts, "total": total}
 
 

@@ -47,6 +47,34 @@ def test_efficientpose_learns_the_limbs_of_whatever_skeleton(limbs):
     assert [field.channels for field in network.fields] == [2 * len(COCO.limbs), 17, 17, 17]
 
 
+def test_efficientpose_may_learn_chances_and_is_then_read_as_a_top_down_network(limbs):
+    config = replace(
+        limbs("efficientpose-rt", COCO), loss=LossSettings(presence=1.0, location=1.0, sigma_cells=(1.0,))
+    )
+    network = build_network(config).eval()
+    with torch.no_grad():
+        for head in network.heads.values():
+            head.weight.mul_(100)
+        images = torch.randn(2, 3, 64, 48)
+        whole, last = network(images), network.for_prediction()(images)
+
+    assert list(whole) == ["pafs_s8", "heatmaps_s8_pass1", "heatmaps_s8_pass2"]
+    assert whole["pafs_s8"].min() < 0
+    assert all(
+        0 <= whole[f"heatmaps_s8_pass{k}"].min() < whole[f"heatmaps_s8_pass{k}"].max() <= 1 for k in (1, 2)
+    )
+    assert list(last) == ["heatmaps_s8_pass2"]
+    torch.testing.assert_close(last["heatmaps_s8_pass2"], whole["heatmaps_s8_pass2"])
+    codec = task_of(network.for_prediction(), config).codec
+    assert (codec.decoding, codec.input_size) == ("expected_oks", (64, 64))
+
+
+def test_without_chances_nothing_of_efficientpose_is_left_out(limbs):
+    network = build_network(limbs("efficientpose-rt", COCO))
+
+    assert network.for_prediction() is network
+
+
 def test_a_keypoint_without_a_label_counts_neither_in_its_map_nor_in_its_limbs(limbs, monkeypatch):
     config = limbs("efficientpose-rt", MPII)
     task = task_of(build_network(config), config)

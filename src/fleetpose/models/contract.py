@@ -52,6 +52,10 @@ class PoseNetwork(nn.Module):
             return output
         return sigmoid_heatmaps(output, sharpness=self.sharpness)
 
+    def for_prediction(self) -> PoseNetwork:
+        """Return a network with the same weights, without what serves training alone; often this one."""
+        return self
+
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise a ShapeError unless images of `size` (H, W), in pixels, fit this network and its strides."""
         if min(size) < 1 or any(length % self.size_multiple for length in size):

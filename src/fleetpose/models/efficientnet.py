@@ -166,6 +166,7 @@ class EfficientNetBackbone(nn.Module):
 
     Attributes:
         taps: what `forward` returns, finest first: at strides 2, 4, 8, 16 and 32.
+        depths: blocks of each stage.
     """
 
     def __init__(self, *, config: EfficientNetConfig) -> None:
@@ -186,6 +187,7 @@ class EfficientNetBackbone(nn.Module):
                 channels = out_channels
             taps[stride] = (len(blocks), channels)  # a later stage of the same stride replaces an earlier one
         self.blocks = nn.ModuleList(blocks)
+        self.depths = tuple(config.repeats(row.repeats) for row in config.stages)
         self.taps = tuple(Tap(channels, stride) for stride, (_, channels) in taps.items())
         self._tapped = frozenset(count for count, _ in taps.values())  # after so many blocks
 

@@ -124,6 +124,7 @@ class EfficientPose(PoseNetwork):
 
     def __init__(self, *, config: EfficientPoseConfig, num_keypoints: int = 16) -> None:
         super().__init__()
+        self.config, self.num_keypoints = config, num_keypoints
         self.input_size = config.input_size
         self.high_level = EfficientNetBackbone(config=config.high_level)
         self.low_level = EfficientNetBackbone(config=config.low_level) if config.low_level else None
@@ -162,6 +163,20 @@ class EfficientPose(PoseNetwork):
             if part is not None:
                 init_weights(part)
         init_predictors(*(head for head in self.heads.values() if isinstance(head, nn.Conv2d)))
+
+    def for_prediction(self) -> PoseNetwork:
+        """Return the last pass alone of a network whose heatmaps are chances: a top-down network's one field.
+
+        Other heatmaps are read as the authors do, who keep the fields for telling people apart.
+        """
+        if not self.sharpness:
+            return self
+        config = replace(self.config, has_training_heads=False, is_upscaled=False)
+        network = EfficientPose(config=config, num_keypoints=self.num_keypoints)
+        network.sharpness = self.sharpness
+        own = self.state_dict()
+        network.load_state_dict({name: own[name] for name in network.state_dict()})
+        return network.train(self.training)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images `[B, 3, H, W]` → limbs and heatmaps of the passes at 1/8, and the last heatmaps in full."""

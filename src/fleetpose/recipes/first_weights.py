@@ -11,11 +11,14 @@ also compared as distributions (`losses.location_loss`). `docs/training-log.md` 
 `fleetpose train first-litepose-xs --data DIR` teaches the paper's smallest LitePose what that network has
 learnt: beside the labels it follows the places and chances of `checkpoints/litepose-plain.pt`. The teacher
 has no maps at 1/2 of the input; its maps at 1/4, enlarged, are all that the student's finer ones follow.
+`first-efficienthrnet-hm4` is the same for the smallest EfficientHRNet, and `first-litepose-s` begins with the
+weights of LitePose-XS, beside which its last stage is half as wide again.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fleetpose.data.scenes import SceneSettings, Source
@@ -69,18 +72,28 @@ def recipe(data: Path) -> TrainConfig:
     )
 
 
-def student(data: Path) -> TrainConfig:
-    """Settings of a run that teaches LitePose-XS what `litepose-plain` has learnt."""
+def student(
+    data: Path, *, model: str = "litepose-xs", steps: tuple[int, int] = (3600, 1100), init: Path | None = None
+) -> TrainConfig:
+    """Settings of a run that teaches one of the papers' networks what `litepose-plain` has learnt.
+
+    Args:
+        data: see the top of this file.
+        model: with maps at 1/4 and 1/2 of the input.
+        steps: with small and with larger scenes.
+        init: what it begins with, if anything.
+    """
     plain = recipe(data)
     return replace(
         plain,
-        model="litepose-xs",
+        model=model,
+        init=init,
         teacher=TeacherSettings(TEACHER, weight=30, location=1),
         phases=(
             Phase(
                 size=(96, 96),
                 batch=32,
-                steps=3600,
+                steps=steps[0],
                 scenes=SceneSettings(
                     tiles=(0.75, 0.15, 0.1),
                     person_share=(0.5, 1.25),
@@ -93,7 +106,7 @@ def student(data: Path) -> TrainConfig:
             Phase(
                 size=(128, 128),
                 batch=32,
-                steps=1100,
+                steps=steps[1],
                 scenes=SceneSettings(
                     tiles=(0.5, 0.2, 0.3),
                     person_share=(0.3, 1.3),
@@ -123,5 +136,19 @@ RECIPES = {
         expected="coco_dev AP 1.0 alone, 15.0 refined, with more rendered people (the training log)",
         settled="the paper's schedule is 500 epochs on COCO; here heatmaps are sigmoids, read as chances",
         config=student,
+    ),
+    "first-litepose-s": Recipe(
+        summary="litepose-s from litepose-xs, taught by litepose-plain, on a CPU",
+        expected="what docs/model-cards/litepose-s.md tells, with more rendered people (the training log)",
+        settled="as for first-litepose-xs",
+        config=partial(
+            student, model="litepose-s", steps=(900, 1200), init=Path("checkpoints/litepose-xs.pt")
+        ),
+    ),
+    "first-efficienthrnet-hm4": Recipe(
+        summary="efficienthrnet-hm4 taught by litepose-plain, on a CPU",
+        expected="what docs/model-cards/efficienthrnet-hm4.md tells, with more rendered people (the training log)",
+        settled="the paper's schedule is 300 epochs on COCO; here heatmaps are sigmoids, read as chances",
+        config=partial(student, model="efficienthrnet-hm4", steps=(2500, 1100)),
     ),
 }

@@ -158,7 +158,8 @@ def _run(session: TorchSession, image: Image) -> npt.NDArray[np.float32]:
 
 
 def _session(network: PoseNetwork, config: TrainConfig) -> TorchSession:
-    return TorchSession(network, describe(network, config, name=config.model, card=UNKNOWN_CARD))
+    seen = network.for_prediction()
+    return TorchSession(seen, describe(seen, config, name=config.model, card=UNKNOWN_CARD))
 
 
 def _predictor(

@@ -61,8 +61,8 @@ def export_checkpoint(
         overrides: changed settings of the run that matter to prediction, such as `short_side=192`.
         has_half_weights: see `export_onnx`.
     """
-    network, config, _ = load_trained(checkpoint)
-    config = override(config, overrides)
+    trained, config, _ = load_trained(checkpoint)
+    network, config = trained.for_prediction(), override(config, overrides)
     cost = count(network, task_of(network, config).input_size)
     counted = replace(card, params=cost.params, macs=cost.operations)
     description = describe(network, config, name=target.stem, card=counted)

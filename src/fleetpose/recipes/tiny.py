@@ -73,13 +73,17 @@ def _with_classes(config: TrainConfig, folder: Path) -> TrainConfig:
 
 
 def _with_starts(config: TrainConfig, folder: Path, recipe: Callable[[str], TrainConfig]) -> TrainConfig:
-    """New weights in the place of those of other runs, which are called `runs/train/RECIPE/last.pt`."""
+    """New weights in the place of those of other runs, which are called `runs/train/RECIPE/last.pt`.
+
+    `checkpoints/MODEL.pt` is what the recipe `first-MODEL` made.
+    """
 
     def replaced(path: Path | None) -> Path | None:
         if path is None:
             return None
-        earlier = recipe(path.parent.name)
-        return save_new_weights(replace(earlier, init=None, teacher=None), folder / f"{path.parent.name}.pt")
+        is_kept = path.parent.name == "checkpoints"
+        name = f"first-{path.stem}" if is_kept else path.parent.name
+        return save_new_weights(replace(recipe(name), init=None, teacher=None), folder / f"{name}.pt")
 
     config = replace(config, init=replaced(config.init), init_backbone=replaced(config.init_backbone))
     if config.teacher is None:

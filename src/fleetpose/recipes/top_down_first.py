@@ -11,12 +11,17 @@ the short way there.
 
 `fleetpose train first-slimdeconv-b0 --data DIR` teaches the paper's smallest SlimDeconv what that network has
 learnt: beside the labels it follows the places and chances of `checkpoints/slimdeconv-plain.pt`.
+`first-slimdeconv-b1` begins with those weights, beside which it has seven blocks more, and
+`first-efficientpose-rt` teaches the smallest EfficientPose, whose heatmaps and fields of limbs at 1/8 of the
+crop are learnt in every pass; the model file keeps the last pass's heatmaps.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fleetpose.data.crops import CropSettings
 from fleetpose.recipes.contract import Recipe
@@ -30,6 +35,7 @@ _GENTLER = CropSettings(
     scale=(0.7, 1.35), rotation_deg=35, turn_chance=0.5, shift=0.1, light=0.45, cutout_chance=0.1
 )
 _FOR_STUDENTS = replace(_GENTLER, scale=(0.6, 1.4), light=0.5, part_chance=0.15, cut_chance=0.2)
+_CLOSER = replace(_FOR_STUDENTS, padding=1.1, scale=(0.65, 1.35), cutout_chance=0.15, cut_chance=0.25)
 #: Photos cut people off, hide them behind tables and each other, and show them small and far. The frame is
 #: tighter than the papers', for crops of fewer pixels than theirs.
 _AS_PHOTOS = CropSettings(
@@ -74,21 +80,33 @@ def recipe(data: Path) -> TrainConfig:
 
 def student(data: Path) -> TrainConfig:
     """Settings of a run that teaches SlimDeconv-B0 what `slimdeconv-plain` has learnt."""
-    plain = recipe(data)
-    return replace(
-        plain,
+    return _taught(
+        data,
         model="slimdeconv-b0",
+        steps=(2000, 1250),
+        crops=(_FOR_STUDENTS, replace(_AS_PHOTOS, padding=1.25, scale=(0.7, 1.35))),
+    )
+
+
+def _taught(
+    data: Path,
+    *,
+    model: str,
+    steps: tuple[int, int],
+    crops: tuple[CropSettings, CropSettings] = (_CLOSER, _AS_PHOTOS),
+    **others: Any,  # noqa: ANN401 - settings of any type
+) -> TrainConfig:
+    """Settings of a run on small and on larger crops that follows `TEACHER`, besides the `others` given."""
+    return replace(
+        recipe(data),
+        model=model,
         teacher=TeacherSettings(TEACHER, weight=30, location=1),
         phases=(
-            Phase(size=(128, 96), batch=64, steps=2000, crops=_FOR_STUDENTS),
-            Phase(
-                size=(192, 128),
-                batch=48,
-                steps=1250,
-                crops=replace(_AS_PHOTOS, padding=1.25, scale=(0.7, 1.35)),
-            ),
+            Phase(size=(128, 96), batch=64, steps=steps[0], crops=crops[0]),
+            Phase(size=(192, 128), batch=48, steps=steps[1], crops=crops[1]),
         ),
         optimiser=OF_STUDENTS,
+        **others,
     )
 
 
@@ -104,5 +122,24 @@ RECIPES = {
         expected="coco_dev AP 9.0 / AP50 25.1 with labelled boxes, with more rendered people (the log)",
         settled="the paper's schedule is 140 epochs on COCO; here heatmaps are sigmoids, read as chances",
         config=student,
+    ),
+    "first-slimdeconv-b1": Recipe(
+        summary="slimdeconv-b1 from slimdeconv-b0, taught by slimdeconv-plain, on a CPU",
+        expected="what docs/model-cards/slimdeconv-b1.md tells, with more rendered people (the training log)",
+        settled="as for first-slimdeconv-b0",
+        config=partial(
+            _taught, model="slimdeconv-b1", steps=(900, 780), init=Path("checkpoints/slimdeconv-b0.pt")
+        ),
+    ),
+    "first-efficientpose-rt": Recipe(
+        summary="efficientpose-rt taught by slimdeconv-plain, on a CPU",
+        expected="what docs/model-cards/efficientpose-rt.md tells, with more rendered people (the training log)",
+        settled="the paper's schedule is 200 epochs on MPII; here heatmaps are sigmoids, read as chances",
+        config=partial(
+            _taught,
+            model="efficientpose-rt",
+            steps=(1700, 800),
+            loss=LossSettings(location=1, presence=1, sigma_cells=(1.06,), pafs=30),
+        ),
     ),
 }

@@ -198,7 +198,7 @@ class LossSettings:
         location: factor of the cross-entropy between heatmaps read as a distribution over cells; the papers
             use 0. It finds keypoints several times sooner in short training.
         presence: factor of the cross-entropy per cell, in place of the squared error; the papers use 0. Above
-            0, the heatmaps of networks without part affinity fields are sigmoids, which read as chances.
+            0, the heatmaps of every network are sigmoids, which read as chances.
         sigma_cells: spread of the target Gaussians of each heatmap field; none for the papers' 2 everywhere.
         heatmaps: factor of each heatmap field, in the same order; none for the papers' 1 everywhere. A field
             with 0 costs nothing and learns nothing.

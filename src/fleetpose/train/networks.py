@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, EFFICIENTPOSE_LIMBS
 from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_LIMBS
@@ -20,7 +21,6 @@ from fleetpose.models import (
     efficientpose,
     lightweight_openpose,
     litepose,
-    supernet,
 )
 from fleetpose.models.checkpoints import load_classification, load_strictly
 from fleetpose.models.efficientnet import EfficientNet, EfficientNetBackbone
@@ -32,6 +32,7 @@ from fleetpose.settings import from_plain, to_plain
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig
+from fleetpose.train.growing import grow
 from fleetpose.train.transfer import take_weights
 from fleetpose.weights import bundled_models
 
@@ -43,12 +44,22 @@ def build_network(config: TrainConfig) -> PoseNetwork:
         UnknownNameError: there is no such network.
         ConfigError: the skeleton does not suit it.
     """
+    network = _with_new_weights(config)
+    if config.loss.presence and not network.sharpness:
+        network.sharpness = SIGMOID_SHARPNESS  # its loss is one of chances
+    return network
+
+
+def _with_new_weights(config: TrainConfig) -> PoseNetwork:
     name, skeleton = config.model, load_skeleton(config.skeleton)
     if name in efficientnet.VARIANTS and config.num_classes:
         return efficientnet.efficientnet(name, num_classes=config.num_classes)
     if name in efficientpose.VARIANTS:
         keypoints, limbs = efficientpose_channels(skeleton)
-        variant = replace(efficientpose.VARIANTS[name], limbs=len(limbs))
+        # Chances are learnt, and read, where they are predicted: nothing is learnt in the upscaling.
+        variant = replace(
+            efficientpose.VARIANTS[name], limbs=len(limbs), is_upscaled=not config.loss.presence
+        )
         return EfficientPose(config=variant, num_keypoints=len(keypoints))
     if name in lightweight_openpose.VARIANTS:
         keypoints, limbs = openpose_channels(skeleton)
@@ -57,10 +68,7 @@ def build_network(config: TrainConfig) -> PoseNetwork:
             num_keypoints=len(keypoints),
             num_limbs=len(limbs),
         )
-    network = build(name, num_keypoints=len(skeleton))
-    if config.loss.presence and not network.sharpness:
-        network.sharpness = SIGMOID_SHARPNESS  # its loss is one of chances
-    return network
+    return build(name, num_keypoints=len(skeleton))
 
 
 def save_new_weights(config: TrainConfig, path: Path) -> Path:
@@ -113,12 +121,8 @@ def _take_whole(network: PoseNetwork, config: TrainConfig, path: Path) -> str:
     _refuse_model_file(path)
     state = load_checkpoint(path)
     weights = state["ema"]
-    of_supernet = state.get("config", {}).get("model") in supernet.VARIANTS
-    if of_supernet and config.model in litepose.VARIANTS:
-        whole = build_network(from_plain(TrainConfig, state["config"], where=f"settings in {path}"))
-        assert isinstance(whole, LitePoseSupernet)  # noqa: S101 - by its name
-        load_strictly(whole, weights)
-        weights = whole.extract(litepose.VARIANTS[config.model]).state_dict()
+    if state.get("config", {}).get("model", config.model) != config.model:
+        weights = _of_another_variant(config, state, path)
     ours = load_skeleton(config.skeleton)
     return take_weights(
         network,
@@ -128,6 +132,23 @@ def _take_whole(network: PoseNetwork, config: TrainConfig, path: Path) -> str:
         theirs=_skeleton_of(state) or ours,
         source=path,
     )
+
+
+def _of_another_variant(config: TrainConfig, state: Mapping[str, Any], path: Path) -> Mapping[str, Tensor]:
+    """Make weights of the run's network of those of a larger or smaller one, for the keypoints of that."""
+    given = from_plain(TrainConfig, state["config"], where=f"settings in {path}")
+    other = build_network(given)
+    if isinstance(other, LitePoseSupernet) and config.model in litepose.VARIANTS:
+        load_strictly(other, state["ema"])
+        return other.extract(litepose.VARIANTS[config.model]).state_dict()
+    grown = build_network(replace(config, skeleton=given.skeleton))
+    try:
+        grow(grown, other, state["ema"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path} has weights of {given.model}, which {config.model} cannot begin with: {error}"
+        ) from error
+    return grown.state_dict()
 
 
 def _refuse_model_file(path: Path) -> None:

@@ -92,6 +92,8 @@ class _Limbs:
             labels["masks"],
             pafs=pafs,
             foreground_weight=settings.foreground,
+            location_weight=settings.location,
+            presence_weight=settings.presence,
         )
 
 
