@@ -139,7 +139,7 @@ RECIPES = {
     ),
     "first-litepose-s": Recipe(
         summary="litepose-s from litepose-xs, taught by litepose-plain, on a CPU",
-        expected="what docs/model-cards/litepose-s.md tells, with more rendered people (the training log)",
+        expected="what docs/model-cards/litepose-s.md tells, with more rendered people",
         settled="as for first-litepose-xs",
         config=partial(
             student, model="litepose-s", steps=(900, 1200), init=Path("checkpoints/litepose-xs.pt")
@@ -147,7 +147,7 @@ RECIPES = {
     ),
     "first-efficienthrnet-hm4": Recipe(
         summary="efficienthrnet-hm4 taught by litepose-plain, on a CPU",
-        expected="what docs/model-cards/efficienthrnet-hm4.md tells, with more rendered people (the training log)",
+        expected="what docs/model-cards/efficienthrnet-hm4.md tells, with more rendered people",
         settled="the paper's schedule is 300 epochs on COCO; here heatmaps are sigmoids, read as chances",
         config=partial(student, model="efficienthrnet-hm4", steps=(2500, 1100)),
     ),

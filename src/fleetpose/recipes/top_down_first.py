@@ -125,7 +125,7 @@ RECIPES = {
     ),
     "first-slimdeconv-b1": Recipe(
         summary="slimdeconv-b1 from slimdeconv-b0, taught by slimdeconv-plain, on a CPU",
-        expected="what docs/model-cards/slimdeconv-b1.md tells, with more rendered people (the training log)",
+        expected="what docs/model-cards/slimdeconv-b1.md tells, with more rendered people",
         settled="as for first-slimdeconv-b0",
         config=partial(
             _taught, model="slimdeconv-b1", steps=(900, 780), init=Path("checkpoints/slimdeconv-b0.pt")
@@ -133,7 +133,7 @@ RECIPES = {
     ),
     "first-efficientpose-rt": Recipe(
         summary="efficientpose-rt taught by slimdeconv-plain, on a CPU",
-        expected="what docs/model-cards/efficientpose-rt.md tells, with more rendered people (the training log)",
+        expected="what docs/model-cards/efficientpose-rt.md tells, with more rendered people",
         settled="the paper's schedule is 200 epochs on MPII; here heatmaps are sigmoids, read as chances",
         config=partial(
             _taught,
