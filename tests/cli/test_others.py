@@ -56,7 +56,7 @@ def test_models_tells_size_licence_data_and_accuracy(fleetpose_here):
     code, out, _ = fleetpose_here("models")
 
     assert code == 0
-    for word in ("dots *", "256", "17", "Apache-2.0", "drawn dots", "coco_dev/AP 12.34"):
+    for word in ("dots *", "256", "17", "Apache-2.0", "  1. drawn dots", "coco_dev/AP 12.34"):
         assert word in out
 
 

@@ -38,7 +38,11 @@ def models(
     elif not rows:
         say("no model is bundled with this installation; name an .onnx file with --model")
     else:
-        say_table(_table(rows, defaults=(DEFAULT_MODEL, DEFAULT_REFINER)))
+        data = list(dict.fromkeys(source for row in rows for source in row["data"]))
+        say_table(_table(rows, data, defaults=(DEFAULT_MODEL, DEFAULT_REFINER)))
+        say("Trained on:")
+        for number, source in enumerate(data, start=1):
+            say(f"  {number}. {source}")
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:
@@ -56,7 +60,8 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]], *, defaults: tuple[str, ...]) -> Table:
+def _table(rows: list[dict[str, Any]], data: list[str], *, defaults: tuple[str, ...]) -> Table:
+    """Make a table of models, in which `data` goes by its numbers."""
     from rich.table import Table  # noqa: PLC0415 - help must not wait for it
 
     table = Table(title="Bundled models (* together are the default)")
@@ -73,7 +78,7 @@ def _table(rows: list[dict[str, Any]], *, defaults: tuple[str, ...]) -> Table:
             f"{row['keypoints']} ({row['skeleton']})",
             f"{row['megabytes']} MB",
             row["licence"],
-            "\n".join(row["data"]),
+            ", ".join(str(number) for number, source in enumerate(data, start=1) if source in row["data"]),
             "\n".join(f"{metric} {value:g}" for metric, value in row["metrics"].items()),
         )
     return table
