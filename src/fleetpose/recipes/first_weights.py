@@ -142,7 +142,7 @@ RECIPES = {
         expected="what docs/model-cards/litepose-s.md tells, with more rendered people",
         settled="as for first-litepose-xs",
         config=partial(
-            student, model="litepose-s", steps=(900, 1200), init=Path("checkpoints/litepose-xs.pt")
+            student, model="litepose-s", steps=(900, 1250), init=Path("checkpoints/litepose-xs.pt")
         ),
     ),
     "first-efficienthrnet-hm4": Recipe(

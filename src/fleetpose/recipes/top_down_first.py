@@ -138,8 +138,8 @@ RECIPES = {
         config=partial(
             _taught,
             model="efficientpose-rt",
-            steps=(1700, 800),
-            loss=LossSettings(location=1, presence=1, sigma_cells=(1.06,), pafs=30),
+            steps=(1600, 780),
+            loss=LossSettings(location=1, presence=1, sigma_cells=(0.75,), sigma_px=8.5, pafs=30),
         ),
     ),
 }
