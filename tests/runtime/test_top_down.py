@@ -121,7 +121,10 @@ def test_expected_similarities_of_all_keypoints_count_in_the_score(crop_dots_mod
     assert (squares.min(axis=1) < 0.01).any()
     order = np.argsort(-result.keypoints[:, :, 0].mean(axis=1))
     box_scores = np.where(order.argsort() == 0, 0.9, 0.3)
-    np.testing.assert_allclose(result.scores, np.sqrt(box_scores * squares.mean(axis=1)), rtol=1e-5)
+    areas = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
+    assert areas[0] == areas[1] < 256**2
+    expected = box_scores**0.25 * (areas[0] / 256**2) ** 0.15 * np.sqrt(squares.mean(axis=1))
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-5)
 
 
 def test_a_person_in_two_boxes_is_one(predictor, draw_dots, two_people):

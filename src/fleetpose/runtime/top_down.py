@@ -17,6 +17,7 @@ from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import (
     Image,
     affine_of_cells,
+    box_areas,
     compose,
     fit_box,
     invert,
@@ -134,15 +135,15 @@ class TopDown:
 
     def _choose(self, keypoints: Array, boxes: Array) -> tuple[Array, npt.NDArray[np.int64]]:
         """Scores of people `[N]`, and the numbers of those who stay, by falling score."""
-        scores = self._scores(keypoints, boxes[:, 4])
+        scores = self._scores(keypoints, boxes)
         settings, sigmas = self._settings, self.description.skeleton.sigmas
         kept = remove_redundant(keypoints, scores, sigmas=sigmas, threshold=settings.redundancy)
         return scores, kept[remove_within(keypoints[kept], scores[kept], score_share=settings.within_share)]
 
-    def _scores(self, keypoints: Array, box_scores: Array) -> Array:
+    def _scores(self, keypoints: Array, boxes: Array) -> Array:
         if self._codec.has_expected_scores:
-            return person_scores(keypoints[..., 2], box_scores)
-        return rescore(keypoints, box_scores, above=self._settings.keypoint_threshold)
+            return person_scores(keypoints[..., 2], boxes[:, 4], box_areas(boxes[:, :4]))
+        return rescore(keypoints, boxes[:, 4], above=self._settings.keypoint_threshold)
 
     def _look(self, image: Image, boxes: Array, watch: Stopwatch, *, is_mirrored: bool = False) -> _Look:
         """Look at the people in boxes; the network may see mirrored crops, the maps are never mirrored."""
