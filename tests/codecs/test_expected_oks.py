@@ -112,24 +112,12 @@ def test_a_persons_score_counts_keypoints_that_are_not_there():
     np.testing.assert_allclose(scores, [0.5, 0])
 
 
-def test_a_boxes_score_counts_little():
-    scores = person_scores(np.full((2, 4), 0.5), np.array([1.0, 0.0016]))
+def test_people_are_sorted_by_the_product_of_box_and_expected_similarity():
+    keypoints = np.array([[0.9, 0.1], [0.6, 0.6], [0.5, 0.5]])
 
-    np.testing.assert_allclose(scores, [0.5, 0.5 * 0.2])
+    order = np.argsort(person_scores(keypoints, np.array([1.0, 1.0, 0.9])))
 
-
-def test_people_of_few_pixels_are_less_sure_up_to_a_size():
-    scores = person_scores(np.full((3, 4), 0.5), np.ones(3), np.array([64.0**2, 256.0**2, 512.0**2]))
-
-    np.testing.assert_allclose(scores, [0.5 * 16**-0.15, 0.5, 0.5])
-
-
-def test_people_are_sorted_by_the_squares_of_their_keypoints():
-    keypoints = np.array([[0.9, 0.1], [0.6, 0.6], [0.9, 0.5]])
-
-    order = np.argsort(person_scores(keypoints, np.ones(3)))
-
-    assert order.tolist() == [1, 0, 2]  # of 0.36, 0.41 and 0.53
+    assert order.tolist() == [2, 1, 0]  # of 0.225, 0.36 and 0.41
 
 
 def test_an_empty_map_finds_nothing_and_an_even_one_next_to_nothing():

@@ -186,11 +186,9 @@ def test_heatmaps_of_a_crop_give_the_same_keypoints(tmp_path, fake_description, 
     expected[:, :2] = np.where(expected[:, 2:] > 0, points, 0)
     (person,) = answer["people"]
     np.testing.assert_allclose(person["keypoints"], expected, atol=5e-3)
-    scores, box, area = expected[None, :, 2], np.ones(1), np.array([170.0 * 230])
+    scores, box = expected[None, :, 2], np.ones(1)
     score = (
-        person_scores(scores, box, area)
-        if codec.has_expected_scores
-        else rescore(expected[None], box, above=0.2)
+        person_scores(scores, box) if codec.has_expected_scores else rescore(expected[None], box, above=0.2)
     )
     assert person["score"] == pytest.approx(score[0], abs=1e-4)
 

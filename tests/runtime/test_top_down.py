@@ -10,10 +10,12 @@ from fleetpose.errors import ConfigError, ShapeError
 from fleetpose.geometry import flip_boxes, flip_points
 from fleetpose.media.images import write_image
 from fleetpose.media.video import VideoWriter
+from fleetpose.results import PoseResult
 from fleetpose.runtime.predictor import Predictor, load
 from fleetpose.runtime.session import OnnxSession
 from fleetpose.runtime.timing import Stopwatch
-from fleetpose.runtime.top_down import TopDown, TopDownSettings, check_boxes, rescore
+from fleetpose.runtime.top_down import TopDown, TopDownSettings, boxes_around, check_boxes, rescore
+from fleetpose.skeletons import COCO
 
 SIZE = (256, 400)
 
@@ -121,10 +123,7 @@ def test_expected_similarities_of_all_keypoints_count_in_the_score(crop_dots_mod
     assert (squares.min(axis=1) < 0.01).any()
     order = np.argsort(-result.keypoints[:, :, 0].mean(axis=1))
     box_scores = np.where(order.argsort() == 0, 0.9, 0.3)
-    areas = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
-    assert areas[0] == areas[1] < 256**2
-    expected = box_scores**0.25 * (areas[0] / 256**2) ** 0.15 * np.sqrt(squares.mean(axis=1))
-    np.testing.assert_allclose(result.scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(result.scores, np.sqrt(box_scores * squares.mean(axis=1)), rtol=1e-5)
 
 
 def test_a_person_in_two_boxes_is_one(predictor, draw_dots, two_people):
@@ -422,6 +421,24 @@ def test_what_is_no_box_is_refused(predictor, boxes, message):
 def test_a_word_that_says_nothing_is_refused(crop_dots_model):
     with pytest.raises(ConfigError, match="boxes must be an array, a callable or 'whole', got 'hole'"):
         load(crop_dots_model, boxes="hole")
+
+
+def test_scores_of_found_people_draw_together_and_few_pixels_make_them_less_sure(stick_person):
+    points = np.stack([0.5 * stick_person, stick_person, 20 * stick_person])
+    found = PoseResult(
+        keypoints=np.concatenate([points, np.ones((3, 17, 1))], axis=2).astype(np.float32),
+        boxes=np.zeros((3, 4), np.float32),
+        scores=np.array([0.25, 0.81, 0.25], np.float32),
+        image_size=(10_000, 10_000),
+        skeleton=COCO,
+    )
+
+    boxes = boxes_around(found)
+
+    areas = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
+    assert areas[1] < 256**2 < areas[2]
+    expected = np.array([0.5, 0.9, 0.5]) * np.minimum(areas / 256**2, 1) ** 0.3
+    np.testing.assert_allclose(boxes[:, 4], expected, rtol=1e-5)
 
 
 def test_boxes_without_score_are_sure():

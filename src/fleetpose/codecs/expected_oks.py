@@ -28,9 +28,6 @@ Array = npt.NDArray[np.floating]
 
 #: Chances are kept so far from 0 and 1, where odds have no end.
 CHANCE_FLOOR = 1e-5
-#: By which power a person's score grows with that of the box, and with its area in pixels up to the largest.
-BOX_POWER = 0.25
-SIZE_POWER, LARGE_AREA = 0.15, 256.0**2
 #: Least spread of the similarity in cells: a narrower one would see the cells' middles only.
 NARROWEST = 0.7
 
@@ -67,25 +64,15 @@ def expected_tops(chances: Array, *, spreads: tuple[float, ...]) -> tuple[Array,
     return tops.reshape(*leading, 2), np.sqrt(heights * similarities)
 
 
-def person_scores(keypoint_scores: Array, box_scores: Array, box_areas: Array | None = None) -> Array:
+def person_scores(keypoint_scores: Array, box_scores: Array) -> Array:
     """Scores of people `[N]`, from those of their keypoints `[N, K]` and of their boxes `[N]`.
 
-    As those of keypoints they are roots, here of what the person is likely to bring. The network that looks
-    closely knows better than the box's own score, which counts little; and people of few pixels are missed by
-    more than it thinks. Both powers were chosen on kept-out `lspet` and rendered pictures.
+    As those of keypoints they are roots: of the box's score times what the person is likely to bring.
 
-    Args:
-        keypoint_scores: as `expected_tops` gives them.
-        box_scores: 0 to 1.
-        box_areas: `[N]` in pixels of the picture; None if nobody knows, for large people.
-
-    >>> person_scores(np.array([[0.8, 0.0]]), np.array([0.0625])).round(6).tolist()
-    [0.282843]
+    >>> person_scores(np.array([[0.8, 0.0]]), np.array([0.5])).tolist()
+    [0.4]
     """
-    scores = np.sqrt(np.square(keypoint_scores).mean(axis=1)) * np.asarray(box_scores) ** BOX_POWER
-    if box_areas is not None:
-        scores = scores * np.minimum(box_areas / LARGE_AREA, 1) ** SIZE_POWER
-    return np.asarray(scores)
+    return np.asarray(np.sqrt(box_scores * np.square(keypoint_scores).mean(axis=1)))
 
 
 def expected_similarities(chances: Array, *, spreads: tuple[float, ...]) -> Array:

@@ -38,7 +38,7 @@ export async function predict(image, description, run, { threshold = 0.1, boxes 
       const affine = fitBox(box, codec.input_size, codec.box_padding);
       const outputs = await run(canvas(image, affine, codec.input_size, description.input), codec.input_size);
       const keypoints = back(decodeTopDown(outputs, description), affine, size);
-      people.push({ keypoints, score: personScore(keypoints.map((one) => one[2]), box, codec) });
+      people.push({ keypoints, score: personScore(keypoints.map((one) => one[2]), codec) });
     }
   } else {
     const [affine, canvasSize] = fitCanvas(size, description.input);
@@ -155,10 +155,9 @@ function expected(map, [h, w], spread) {
   return blurred(blurred(odds.map((one) => one / sum), w, 1), h, w);
 }
 
-function personScore(scores, [x1, y1, x2, y2], codec) {
+function personScore(scores, codec) {
   const mean = (some) => some.reduce((sum, one) => sum + one, 0) / Math.max(1, some.length);
-  const size = Math.min(((x2 - x1) * (y2 - y1)) / 65536, 1) ** 0.15; // people of few pixels are less sure
-  if (codec.decoding === "expected_oks") return size * Math.sqrt(mean(scores.map((one) => one * one)));
+  if (codec.decoding === "expected_oks") return Math.sqrt(mean(scores.map((one) => one * one)));
   return mean(scores.filter((one) => one > 0.2));
 }
 
