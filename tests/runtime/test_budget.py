@@ -6,6 +6,7 @@ import fleetpose
 from fleetpose.errors import ConfigError
 from fleetpose.runtime import budget
 from fleetpose.runtime.budget import choose
+from fleetpose.weights import DEFAULT_MODEL, DEFAULT_REFINER
 
 onnx = pytest.importorskip("onnx")
 
@@ -32,9 +33,11 @@ def times(monkeypatch):
     """Made-up times: the slow model takes 20 ms at its own 256 pixels, the quick one 5; a quarter at half."""
     asked = []
 
-    def find_ms(path, short_side, *_):
-        asked.append((path.stem, short_side))
-        return {"slow": 20.0, "quick": 5.0}[path.stem] * ((short_side or 256) / 256) ** 2
+    def find_ms(one, *_):
+        asked.append((one.model.stem, one.short_side))
+        sides = one.short_side if isinstance(one.short_side, tuple) else (one.short_side or 256,)
+        alone = {"slow": 20.0, "quick": 5.0}.get(one.model.stem, 8.0)
+        return alone * sum((side / 256) ** 2 for side in sides) + (10.0 if one.refine else 0.0)
 
     monkeypatch.setattr(budget, "_find_ms", find_ms)
     return asked
@@ -61,6 +64,48 @@ def test_the_most_accurate_that_fits_is_taken(shelf, max_ms, name, short_side):
 @pytest.mark.usefixtures("times")
 def test_a_named_model_is_fitted_by_its_size(shelf):
     assert choose(12.0, model=shelf["slow"]).short_side == 192
+
+
+@pytest.fixture
+def pair(shelf, crop_dots_model):
+    """Both default models are bundled too."""
+    shelf[DEFAULT_MODEL] = shelf["slow"].rename(shelf["slow"].with_stem(DEFAULT_MODEL))
+    shelf["slow"] = shelf[DEFAULT_MODEL]
+    shelf[DEFAULT_REFINER] = crop_dots_model
+    return shelf
+
+
+@pytest.mark.parametrize(
+    ("max_ms", "name", "short_side", "is_refined"),
+    [
+        (50.0, DEFAULT_MODEL, (96, 160, 256, 416), True),
+        (25.0, DEFAULT_MODEL, (64, 128, 256), True),
+        (15.0, DEFAULT_MODEL, (128,), True),
+        (9.0, DEFAULT_MODEL, None, False),
+        (7.0, "quick", None, False),
+    ],
+)
+@pytest.mark.usefixtures("times")
+def test_both_default_models_come_first_in_as_many_sizes_as_fit(pair, max_ms, name, short_side, is_refined):
+    chosen = choose(max_ms)
+
+    assert (chosen.model, chosen.short_side) == (pair[name], short_side)
+    assert chosen.refine == (pair[DEFAULT_REFINER] if is_refined else None)
+
+
+@pytest.mark.usefixtures("times")
+def test_a_model_is_fitted_together_with_what_refines_its_people(pair):
+    chosen = choose(12.0, model=pair["quick"], refine=pair[DEFAULT_REFINER])
+
+    assert (chosen.model, chosen.short_side) == (pair["quick"], 128)
+    assert chosen.refine == pair[DEFAULT_REFINER]
+
+
+@pytest.mark.usefixtures("pair")
+def test_what_is_chosen_together_is_loaded_together():
+    predictor = fleetpose.load(max_ms=60_000.0, runtime="onnx", threads=1)
+
+    assert " + " in predictor.name
 
 
 @pytest.mark.usefixtures("shelf", "times")

@@ -100,7 +100,7 @@ def load(
         runtime: `onnx`, `openvino` or `ncnn` to pin one; `auto` takes the fastest that is installed, see
             `fleetpose.runtime.choice`.
         precision: `bf16` allows 16-bit arithmetic where it is faster; keypoints may move a little.
-        max_ms: take the most accurate model, or the largest size of the one that is named, that needs no more
+        max_ms: take the most accurate models, or the largest size of the one that is named, that need no more
             milliseconds from a decoded picture to people; measured once on this machine.
 
     Raises:
@@ -115,8 +115,10 @@ def load(
 
         if short_side is not None:
             raise ConfigError("short_side and max_ms both set the size of the input; give one of them")
-        chosen = choose(max_ms, model=model, runtime=runtime, precision=precision, threads=threads)
-        model, short_side = chosen.model, chosen.short_side
+        chosen = choose(
+            max_ms, model=model, refine=refine, runtime=runtime, precision=precision, threads=threads
+        )
+        model, short_side, refine = chosen.model, chosen.short_side, chosen.refine
     if model is None and boxes is None:
         refine = refine or default_refiner()
         if short_side is None and bottom_up is None:
