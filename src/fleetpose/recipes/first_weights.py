@@ -23,7 +23,7 @@ from pathlib import Path
 
 from fleetpose.data.scenes import SceneSettings, Source
 from fleetpose.recipes.contract import Recipe
-from fleetpose.recipes.starter_data import OF_STUDENTS, starter_sources, starter_validation
+from fleetpose.recipes.starter_data import OF_GROWN, OF_STUDENTS, starter_sources, starter_validation
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
 
 #: Of the repository, which is where the command is run.
@@ -119,7 +119,7 @@ def student(
             ),
         ),
         loss=replace(plain.loss, sigma_cells=(1.5, 2.0), heatmaps=(1.0, 0.0)),
-        optimiser=OF_STUDENTS,
+        optimiser=OF_GROWN if init else OF_STUDENTS,
         short_side=128,
     )
 

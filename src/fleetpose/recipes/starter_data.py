@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fleetpose.data.scenes import Source
@@ -9,6 +10,8 @@ from fleetpose.train.config import OptimiserSettings, ValidationSet
 
 #: How a network of the papers is taught by one of ours, in an hour or two.
 OF_STUDENTS = OptimiserSettings(kind="muon", lr=3e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.998)
+#: The same for one that begins with the weights of a smaller one.
+OF_GROWN = replace(OF_STUDENTS, lr=2.5e-3)
 
 
 def starter_sources(data: Path) -> tuple[Source, ...]:

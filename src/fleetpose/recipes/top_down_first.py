@@ -21,11 +21,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fleetpose.data.crops import CropSettings
 from fleetpose.recipes.contract import Recipe
-from fleetpose.recipes.starter_data import OF_STUDENTS, starter_sources, starter_validation
+from fleetpose.recipes.starter_data import OF_GROWN, OF_STUDENTS, starter_sources, starter_validation
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, TeacherSettings, TrainConfig
 
 #: Of the repository, which is where the command is run.
@@ -94,19 +93,22 @@ def _taught(
     model: str,
     steps: tuple[int, int],
     crops: tuple[CropSettings, CropSettings] = (_CLOSER, _AS_PHOTOS),
-    **others: Any,  # noqa: ANN401 - settings of any type
+    init: Path | None = None,
+    loss: LossSettings | None = None,
 ) -> TrainConfig:
-    """Settings of a run on small and on larger crops that follows `TEACHER`, besides the `others` given."""
+    """Settings of a run on small and on larger crops that follows `TEACHER`."""
+    plain = recipe(data)
     return replace(
-        recipe(data),
+        plain,
         model=model,
+        init=init,
+        loss=loss or plain.loss,
         teacher=TeacherSettings(TEACHER, weight=30, location=1),
         phases=(
             Phase(size=(128, 96), batch=64, steps=steps[0], crops=crops[0]),
             Phase(size=(192, 128), batch=48, steps=steps[1], crops=crops[1]),
         ),
-        optimiser=OF_STUDENTS,
-        **others,
+        optimiser=OF_GROWN if init else OF_STUDENTS,
     )
 
 
