@@ -284,8 +284,9 @@ class TrainConfig:
         pictures: pictures with classes, for classification and segmentation.
         pictures_share: share of those in the batches of networks that learn keypoints and classes.
         num_classes: classes of a classifier; 0 for the network's own.
-        init: checkpoint whose averaged weights are the start, None for random weights. A LitePose may begin
-            with the supernet's. Where the keypoints differ, channels go by their names, and others are new.
+        init: checkpoint whose averaged weights are the start, None for random weights. A network may
+            begin with those of a smaller relative, see `fleetpose.train.growing`, and a LitePose with the
+            supernet's. Where the keypoints differ, channels go by their names, and others are new.
         init_backbone: checkpoint of a classifier whose weights the network's EfficientNet begins with: of a
             training run, or published.
         frozen: patterns of modules' names, such as "backbone" or "stage.*", whose weights and statistics
