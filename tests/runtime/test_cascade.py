@@ -74,7 +74,7 @@ def test_the_default_is_the_bundled_pair_and_a_named_model_stands_alone(
 
     names = [load(threads=1).name, load(DEFAULT_MODEL, threads=1).name, load(max_ms=1e6, threads=1).name]
 
-    assert names == ["dots + crop-dots", "dots", "dots"]
+    assert names == ["dots + crop-dots", "dots", "dots + crop-dots"]
 
 
 def test_the_people_of_a_pair_are_looked_at_twice_unless_told_otherwise(
