@@ -15,6 +15,7 @@ from fleetpose.errors import ConfigError
 from fleetpose.media.images import read_image
 from fleetpose.runtime.benchmark import accuracy_of
 from fleetpose.runtime.benchmark_rows import FINDING
+from fleetpose.runtime.canvas import Network
 from fleetpose.runtime.cascade import is_top_down
 from fleetpose.runtime.choice import AUTO, model_files, open_session
 from fleetpose.runtime.machine import processor, usable_cores
@@ -145,12 +146,12 @@ def _size(about: ModelDescription, share: float) -> int | None:
 
 def _find_ms(one: Candidate, runtime: str, precision: str, threads: int | None) -> float:
     """Median milliseconds from the decoded bundled picture to its people."""
-    first, second = (
-        None if path is None else open_session(path, runtime=runtime, precision=precision, threads=threads)
-        for path in (one.model, one.refine)
-    )
-    assert first is not None  # noqa: S101 - every candidate has a model
-    predictor = Predictor(first, short_side=one.short_side, refiner=second)
+
+    def opened(path: Path) -> Network:
+        return open_session(path, runtime=runtime, precision=precision, threads=threads)
+
+    refiner = None if one.refine is None else opened(one.refine)
+    predictor = Predictor(opened(one.model), short_side=one.short_side, refiner=refiner)
     picture = read_image(str(resources.files("fleetpose") / "assets" / "demo.jpg"))
     predictor(picture)
     times = []
