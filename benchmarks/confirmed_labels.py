@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from fleetpose.metrics.pck import LIMB_KEYPOINTS
@@ -28,6 +29,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     data = json.loads(arguments.labels.read_text(encoding="utf-8"))
+    if not all("votes" in person for person in data["annotations"]):
+        sys.exit(f"{arguments.labels} has no votes of teachers; give lspet_coco17.json")
     labelled = kept = 0
     for person in data["annotations"]:
         for k, vote in enumerate(person["votes"]):

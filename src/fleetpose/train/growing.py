@@ -57,12 +57,17 @@ def _at_their_places(
 
     Returns:
         The weights, and what the names of further blocks begin with: the last ones of their stages.
+
+    Raises:
+        CheckpointError: a stage of `smaller` has more blocks.
     """
     given, idle = dict(weights), set()
-    theirs = dict(smaller.named_modules())
+    parts = dict(smaller.named_modules())
     for name, backbone in network.named_modules():
-        other = theirs.get(name)
+        other = parts.get(name)
         if isinstance(backbone, EfficientNetBackbone) and isinstance(other, EfficientNetBackbone):
+            if any(theirs > ours for theirs, ours in zip(other.depths, backbone.depths, strict=True)):
+                raise CheckpointError(f"it is larger: stages of {name} have {list(other.depths)} blocks")
             places = _places(other.depths, backbone.depths)
             blocks = {f"{name}.blocks.{old}.": f"{name}.blocks.{new}." for old, new in places.items()}
             given = {_renamed(entry, blocks): tensor for entry, tensor in given.items()}
