@@ -7,8 +7,8 @@ Heatmaps are sigmoids, so that they read as chances.
 
 | variant          | input     | params, 17 | MACs    |
 |------------------|-----------|------------|---------|
-| slimdeconv-plain | 192 x 128 | 6,489,345  | 0.493 G |
-| the same         | 256 x 192 |            | 0.985 G |
+| slimdeconv-plain | 192 x 128 | 9,958,913  | 0.698 G |
+| the same         | 256 x 192 |            | 1.396 G |
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ VARIANTS = {
     "slimdeconv-plain": SlimDeconvPlainConfig(
         (192, 128),
         stem=16,
-        stages=(Stage(32, blocks=1), Stage(64, blocks=3), Stage(128, blocks=6), Stage(256, blocks=3)),
+        stages=(Stage(32, blocks=1), Stage(64, blocks=4), Stage(128, blocks=9), Stage(256, blocks=5)),
         deconv=(64, 64, 32),
-        deconv_blocks=(1, 1, 1),
+        deconv_blocks=(2, 2, 1),
     ),
 }
 
