@@ -141,6 +141,9 @@ def test_a_top_down_network_is_scored_on_labelled_boxes(top_down_run):
 def test_a_top_down_checkpoint_is_exported_with_its_codec(top_down_run, tmp_path):
     pytest.importorskip("onnxscript")
     network = build("slimdeconv-plain")
+    for name, weight in network.named_parameters():
+        if name.endswith("second.norm.weight"):  # drawn at random, so many blocks drive chances to 0 or 1,
+            torch.nn.init.zeros_(weight)  # where rounding differs by more than a trained network's
     checkpoint = tmp_path / "last.pt"
     save_checkpoint(
         checkpoint, {"ema": network.state_dict(), "config": to_plain(top_down_run), "progress": {}}
