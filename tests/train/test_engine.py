@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -566,3 +567,100 @@ def test_the_log_tells_which_share_of_the_time_waits_for_data(config, train, tmp
     with (tmp_path / "train.csv").open(newline="") as file:
         shares = [float(row["waiting"]) for row in csv.DictReader(file)]
     assert all(0 < share < 1 for share in shares[1:])  # drawn by the trainer itself: never nothing
+
+
+def contents(folder):
+    """Bytes of every file that a run left, by its path."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"optimiser": OptimiserSettings(kind="muon")}, "another optimiser.kind: .* has adamw, got muon"),
+        ({"optimiser": OptimiserSettings(kind="sgd")}, "another optimiser.kind: .* has adamw, got sgd"),
+        ({"frozen": ("fine",)}, r"another frozen: .* has \[\], got \['fine'\].*init="),
+        ({"phases": (Phase(size=(64, 64), batch=1, steps=2),)}, "is at step 3, but the phases have 2 steps"),
+        (
+            {"model": "litepose-xs"},
+            "holds a run of tiny-dropout.*litepose-xs; resume with model=tiny-dropout",
+        ),
+        (
+            {"skeleton": Skeleton("one", ("red",), (), (), (0.1,))},
+            "cannot be resumed: weights do not fit the model.*start a new one",
+        ),
+    ],
+)
+def test_what_a_run_cannot_go_on_with_is_refused_and_alters_nothing(every_step, train, acts, tmp_path, case):
+    change, message = case
+    train(every_step, tmp_path, validate=acts.interrupt(3))
+    before = contents(tmp_path)
+
+    with pytest.raises((ConfigError, CheckpointError), match=message) as caught:
+        train(replace(every_step, **change), tmp_path, is_resumed=True)
+
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path) == before
+
+
+def test_an_optimiser_state_that_does_not_fit_is_refused(every_step, train, acts, tmp_path):
+    train(every_step, tmp_path, validate=acts.interrupt(2))
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state["optimiser"]["param_groups"].pop()
+    torch.save(state, tmp_path / "last.pt")
+
+    with pytest.raises(CheckpointError, match=r"last\.pt cannot be resumed: its optimiser does not fit"):
+        train(every_step, tmp_path, is_resumed=True)
+
+
+def test_a_changed_momentum_is_obeyed(every_step, train, acts, tmp_path):
+    rolling = replace(every_step, optimiser=OptimiserSettings(lr=1e-3, kind="sgd", momentum=0.9))
+    train(rolling, tmp_path, validate=acts.interrupt(3))
+
+    slower = replace(rolling, optimiser=replace(rolling.optimiser, momentum=0.5))
+    train(slower, tmp_path, is_resumed=True)
+
+    groups = load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
+    assert [group["momentum"] for group in groups] == [0.5, 0.5]
+
+
+def test_a_finished_run_says_so_and_keeps_its_settings(config, train, acts, tmp_path, caplog):
+    train(config, tmp_path, validate=acts.watch())
+    before = contents(tmp_path)
+
+    with caplog.at_level(logging.INFO):
+        train(replace(config, optimiser=OptimiserSettings(lr=0.5)), tmp_path, is_resumed=True)
+
+    assert "is finished: step 11 of 11" in caplog.text
+    names = ("last.pt", "best.pt", "config.yaml", "environment.yaml", "train.csv", "validation.csv")
+    after = contents(tmp_path)
+    assert {name: after[Path(name)] for name in names} == {name: before[Path(name)] for name in names}
+    assert not (tmp_path / "changes.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devices": 0}, "devices must be at least 1, got 0"),
+        ({"devices": -1}, "devices must be at least 1, got -1"),
+        ({"accelerator": "foo"}, "accelerator must be one that this machine has, auto or cpu.*got 'foo'"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(config, tmp_path, options, message):
+    from fleetpose.train.engine import train
+
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run", **options)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_accelerator_that_is_not_there_is_refused(config, tmp_path, monkeypatch):
+    from lightning.fabric.accelerators import CUDAAccelerator
+
+    from fleetpose.train.engine import train
+
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match=r"accelerator must be one that this machine has, .*got 'cuda'"):
+        train(config, tmp_path / "run", accelerator="cuda")

@@ -86,7 +86,7 @@ def train(
         devices=devices,
         accelerator=accelerator,
     )
-    return EXIT_OK if progress.step == config.total_steps else EXIT_INTERRUPTED
+    return EXIT_OK if progress.step >= config.total_steps else EXIT_INTERRUPTED
 
 
 def _list() -> int:

@@ -23,25 +23,25 @@ import numpy as np
 import torch
 import yaml
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import ConfigError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image
 from fleetpose.media.images import write_image
 from fleetpose.models import PoseNetwork
-from fleetpose.models.checkpoints import load_strictly
 from fleetpose.settings import to_plain
 from fleetpose.skeletons import Skeleton
 from fleetpose.train.card import card_of, describe_environment
-from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
+from fleetpose.train.checkpoint import save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings, self_contained
 from fleetpose.train.curves import draw_curves
+from fleetpose.train.devices import open_fabric
 from fleetpose.train.log import Table, TensorBoard
 from fleetpose.train.machine import machine_settings
 from fleetpose.train.networks import build_network, take_starting_weights
 from fleetpose.train.optimisation import averaged_copy, freeze, learning_rate, optimiser_for
 from fleetpose.train.quick_gradients import quick_gradients
+from fleetpose.train.resuming import read_state, restore
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
 from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
 from fleetpose.train.tasks import BatchPreparer, task_of
@@ -53,12 +53,6 @@ logger = logging.getLogger(__name__)
 Validate = Callable[[PoseNetwork], Mapping[str, float]]
 #: Averaged network → picture of what it predicts, `[H, W, 3]` RGB.
 Depict = Callable[[PoseNetwork], Image]
-
-#: How long processes wait for one another: the first one alone validates, which may take long.
-PATIENCE = timedelta(hours=6)
-
-#: What a checkpoint must hold, beside the averaged weights, for a run to go on.
-_NEEDED = ("network", "averages", "optimiser", "progress", "config")
 
 
 @dataclass(slots=True)
@@ -106,17 +100,13 @@ def train(
         Where the run ended; `step` is below `config.total_steps` when it was interrupted, after saving.
 
     Raises:
-        ConfigError: the folder holds another run, or the settings do not fit the network.
+        ConfigError: the folder holds another run, the settings do not fit the network or the run that is to
+            go on, or this machine has no such devices.
         CheckpointError: there is nothing to resume, or it does not fit.
         DatasetError: pictures or labels are missing or broken.
         TrainingStoppedError: a part of the loss became infinite or no number.
     """
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        strategy="auto" if devices == 1 else DDPStrategy(timeout=PATIENCE),
-        precision=config.precision,
-    )
+    fabric = open_fabric(config, devices=devices, accelerator=accelerator)
     fabric.launch()
     with machine_settings(threads=config.threads):
         run = _Run(config, folder, fabric, is_resumed=is_resumed)
@@ -131,7 +121,8 @@ def train(
                     run.validate(validate, depict)
                 if run.agree(is_asked_to_stop()):
                     break
-        run.save()
+        if not run.was_finished:
+            run.save()
         if run.progress.step >= config.total_steps:
             run.validate(validate, depict)
         run.draw()
@@ -166,6 +157,7 @@ class _Run:
         self.progress = Progress()
         if state is not None:
             self._restore(state)
+        self.was_finished = self.progress.step >= config.total_steps
         if fabric.is_global_zero:
             self._open_folder(state)
         self._clock = time.perf_counter()
@@ -177,11 +169,7 @@ class _Run:
         """Read what an earlier run left, or make sure that none did."""
         last = self.folder / "last.pt"
         if is_resumed:
-            state = load_checkpoint(last)
-            missing = [key for key in _NEEDED if key not in state]
-            if missing:
-                raise CheckpointError(f"{last} cannot be resumed: it lacks {', '.join(missing)}")
-            return state
+            return read_state(last, self.config)
         if last.exists():
             raise ConfigError(f"{self.folder} holds a run already: resume it or choose another folder")
         return None
@@ -199,23 +187,31 @@ class _Run:
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        plain = to_plain(self.config)
-        files = {"config": plain, "environment": describe_environment(self.fabric)}
-        if isinstance(self.config.skeleton, Skeleton):
-            files["skeleton"] = self.config.skeleton.to_dict()
-        for name, content in files.items():
-            text = yaml.safe_dump(content, sort_keys=False)
-            (self.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        if self.was_finished:
+            steps = (self.progress.step, self.config.total_steps)
+            more = "raise phases.N.steps for more, or start a new run in another folder"
+            logger.info("the run in %s is finished: step %d of %d; %s", self.folder, *steps, more)
+        else:
+            self._describe()
         step = self.progress.step
         self.board = TensorBoard(self.folder, purge_step=step)
         self.train_table = Table(self.folder / "train.csv", keep_up_to_step=step)
         self.validation_table = Table(self.folder / "validation.csv", keep_up_to_step=step)
-        if state is not None:
+        if state is not None and not self.was_finished:
             changes = changed_settings(state["config"], self.config)
             processes = (state.get("processes", self.fabric.world_size), self.fabric.world_size)
             if processes[0] != processes[1]:
                 changes["processes"] = processes
             self._note_changes(changes)
+
+    def _describe(self) -> None:
+        """Write what the run is, and where it runs."""
+        files = {"config": to_plain(self.config), "environment": describe_environment(self.fabric)}
+        if isinstance(self.config.skeleton, Skeleton):
+            files["skeleton"] = self.config.skeleton.to_dict()
+        for name, content in files.items():
+            text = yaml.safe_dump(content, sort_keys=False)
+            (self.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
     def _note_changes(self, changes: Mapping[str, tuple[object, object]]) -> None:
         if not changes:
@@ -420,13 +416,13 @@ class _Run:
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        load_strictly(self.network.module, state["network"])
-        load_strictly(cast("PoseNetwork", self.averaged.module), state["ema"])
-        self.averaged.n_averaged.fill_(state["averages"])
-        decays = [group["weight_decay"] for group in self.optimiser.param_groups]
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group, decay in zip(self.optimiser.param_groups, decays, strict=True):
-            group["weight_decay"] = decay  # the settings', should they have changed
+        restore(
+            state,
+            self.folder / "last.pt",
+            network=self.network.module,
+            averaged=self.averaged,
+            optimiser=self.optimiser,
+        )
         progress = state["progress"]
         self.progress = Progress(progress["step"], progress["scenes"], progress["seconds"])
 
