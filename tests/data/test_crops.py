@@ -136,6 +136,13 @@ def test_a_source_without_anybody_to_crop_is_refused(draw_spots, write_coco, arr
         maker_of(write_coco([draw_spots(PEOPLE[0], SIZE)], [few]), arrow)
 
 
+def test_sources_without_annotations_alone_are_refused(people, arrow):
+    with pytest.raises(DatasetError, match="no source of the training mixture has annotations"):
+        CropMaker([Source(images=people[1])], arrow, STILL)
+    with pytest.raises(DatasetError, match="at least one source with a weight above 0"):
+        maker_of(people, arrow, weight=0)
+
+
 def test_pictures_without_people_take_no_part(people, arrow, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -1,3 +1,4 @@
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -92,12 +93,21 @@ def test_a_file_that_holds_no_settings_is_refused_in_one_line(tmp_path, content)
         (lambda: Phase(size=(0, 64), batch=1, steps=1), r"at least 1, got size \(0, 64\)"),
         (lambda: Phase(size=(64, 64), batch=0, steps=1), "at least 1"),
         (lambda: Phase(size=(64, 64), batch=1, steps=0), "at least 1"),
-        (lambda: OptimiserSettings(lr=0), r"optimiser\.lr must be above 0, got 0"),
+        (lambda: OptimiserSettings(lr=0), r"optimiser\.lr must be above 0 and finite, got 0"),
         (lambda: OptimiserSettings(warmup_steps=-1), r"optimiser\.warmup_steps must be at least 0"),
         (lambda: OptimiserSettings(weight_decay=-1), r"optimiser\.weight_decay must be at least 0"),
         (lambda: OptimiserSettings(clip_norm=-1), r"optimiser\.clip_norm must be at least 0"),
         (lambda: OptimiserSettings(ema_decay=1), r"optimiser\.ema_decay must be from 0 to below 1"),
-        (lambda: LossSettings(tags=-1), "every weight of the loss must be at least 0"),
+        (lambda: OptimiserSettings(lr=math.inf), r"optimiser\.lr must be above 0 and finite, got inf"),
+        (lambda: OptimiserSettings(lr=math.nan), r"optimiser\.lr must be above 0 and finite, got nan"),
+        (lambda: OptimiserSettings(weight_decay=math.inf), r"optimiser\.weight_decay must be .*finite"),
+        (lambda: OptimiserSettings(clip_norm=math.nan), r"optimiser\.clip_norm must be .*finite"),
+        (lambda: LossSettings(tags=-1), r"loss\.tags must be at least 0 and finite, got -1"),
+        (lambda: LossSettings(foreground=math.inf), r"loss\.foreground must be .*finite, got inf"),
+        (lambda: LossSettings(classes=math.nan), r"loss\.classes must be .*finite, got nan"),
+        (lambda: LossSettings(sigma_px=math.inf), r"loss\.sigma_px must be .*finite, got inf"),
+        (lambda: LossSettings(sigma_cells=(2.0, math.nan)), r"loss\.sigma_cells must be .*finite"),
+        (lambda: LossSettings(heatmaps=(1.0, math.inf)), r"loss\.heatmaps must be .*finite"),
         (lambda: LossSettings(sigma_cells=(2.0, 0.0)), r"loss\.sigma_cells must be above 0"),
         (lambda: LossSettings(heatmaps=(1.0, -1.0)), r"loss\.heatmaps must be at least 0"),
         (lambda: LossSettings(heatmaps=(0.0, 0.0)), r"loss\.heatmaps must be above 0"),
@@ -151,6 +161,8 @@ def test_a_precision_that_does_not_exist_is_refused_with_the_closest(plan):
         ({"weight": 0.0}, "teacher.weight or teacher.location must be above 0"),
         ({"weight": -1.0, "location": 1.0}, "teacher.weight and teacher.location must be at least 0"),
         ({"labels": -0.5}, "teacher.labels must be at least 0"),
+        ({"labels": math.inf}, "teacher.labels must be at least 0 and finite, got inf"),
+        ({"location": math.nan}, "teacher.weight and teacher.location must be at least 0 and finite"),
     ],
 )
 def test_a_teacher_that_teaches_nothing_is_refused(settings, name):

@@ -119,6 +119,11 @@ class CropMaker:
 
     def __post_init__(self) -> None:
         peopled = [source for source in self.sources if source.annotations is not None]
+        if self.sources and not peopled:
+            raise DatasetError(
+                "crops are of people, but no source of the training mixture has annotations; name the file "
+                "with the labelled keypoints of at least one"
+            )
         self._people = [_people(source, self.skeleton) for source in peopled]
         self._chances = source_chances([source.weight for source in peopled])
 

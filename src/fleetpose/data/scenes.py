@@ -7,6 +7,7 @@ sees.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -58,9 +59,9 @@ class Source:
     split: Split = "train"
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or self.held_out_every < 0:
+        if not 0 <= self.weight < math.inf or self.held_out_every < 0:
             raise ConfigError(
-                f"a source needs a weight and a held_out_every of at least 0, "
+                f"a source needs a finite weight and a held_out_every of at least 0, "
                 f"got {self.weight} and {self.held_out_every} for {self.images}"
             )
         if not 0 <= self.least_agreement <= 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from fleetpose.skeletons import SKELETONS, Skeleton, load_skeleton
 
 #: Spread of the target Gaussians in the papers, on every map.
 PAPER_SIGMA_CELLS = 2.0
+#: What a factor of a part of the loss, and the like, must be.
+_WEIGHT = "at least 0 and finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,10 @@ class TeacherSettings:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        lowest = min(self.weight, self.location)
-        _require(lowest >= 0, "teacher.weight and teacher.location", "at least 0", lowest)
-        highest = max(self.weight, self.location)
-        _require(highest > 0, "teacher.weight or teacher.location", "above 0", highest)
-        _require(self.labels >= 0, "teacher.labels", "at least 0", self.labels)
+        weights = (self.weight, self.location)
+        _require(_are_weights(weights), "teacher.weight and teacher.location", _WEIGHT, weights)
+        _require(max(weights) > 0, "teacher.weight or teacher.location", "above 0", weights)
+        _require(_are_weights([self.labels]), "teacher.labels", _WEIGHT, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,11 @@ class OptimiserSettings:
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimiser.lr", "above 0", self.lr)
+        _require(0 < self.lr < math.inf, "optimiser.lr", "above 0 and finite", self.lr)
         _require(self.warmup_steps >= 0, "optimiser.warmup_steps", "at least 0", self.warmup_steps)
-        _require(self.weight_decay >= 0, "optimiser.weight_decay", "at least 0", self.weight_decay)
-        _require(self.clip_norm >= 0, "optimiser.clip_norm", "at least 0", self.clip_norm)
+        for name in ("weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            _require(_are_weights([value]), f"optimiser.{name}", _WEIGHT, value)
         _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "from 0 to below 1", self.ema_decay)
         _require(0 <= self.momentum < 1, "optimiser.momentum", "from 0 to below 1", self.momentum)
         _require(self.accumulate >= 1, "optimiser.accumulate", "at least 1", self.accumulate)
@@ -227,13 +230,14 @@ class LossSettings:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        lowest = min(self.tags, self.foreground, self.location, self.presence, self.pafs, self.classes)
-        _require(lowest >= 0, "every weight of the loss", "at least 0", lowest)
-        _require(min(self.sigma_cells, default=1) > 0, "loss.sigma_cells", "above 0", self.sigma_cells)
-        _require(min(self.heatmaps, default=0) >= 0, "loss.heatmaps", "at least 0", self.heatmaps)
+        for name in ("tags", "foreground", "location", "presence", "pafs", "classes", "sigma_px"):
+            weight = getattr(self, name)
+            _require(_are_weights([weight]), f"loss.{name}", _WEIGHT, weight)
+        are_spreads = all(0 < spread < math.inf for spread in self.sigma_cells)
+        _require(are_spreads, "loss.sigma_cells", "above 0 and finite", self.sigma_cells)
+        _require(_are_weights(self.heatmaps), "loss.heatmaps", _WEIGHT, self.heatmaps)
         _require(max(self.heatmaps, default=1) > 0, "loss.heatmaps", "above 0 somewhere", self.heatmaps)
         _require(self.hard_keypoints >= 0, "loss.hard_keypoints", "at least 0", self.hard_keypoints)
-        _require(self.sigma_px >= 0, "loss.sigma_px", "at least 0", self.sigma_px)
         _require(
             0 <= self.label_smoothing < 1, "loss.label_smoothing", "from 0 to below 1", self.label_smoothing
         )
@@ -397,6 +401,10 @@ def _flat(plain: Any, name: str = "") -> Iterator[tuple[str, object]]:  # noqa: 
         return
     for key, value in plain.items() if isinstance(plain, Mapping) else enumerate(plain):
         yield from _flat(value, f"{name}.{key}".lstrip("."))
+
+
+def _are_weights(values: Iterable[float]) -> bool:
+    return all(0 <= value < math.inf for value in values)
 
 
 def _require(is_met: bool, name: str, expected: str, got: object) -> None:  # noqa: FBT001 - a condition
