@@ -29,6 +29,7 @@ class Run:
     init: Path | None = None
     limit: int | None = None
     last: Phase | None = None
+    end: Phase | None = None
     classes: dict[str, float] = field(default_factory=dict)
     total: int = field(init=False, default=0)
 
@@ -172,6 +173,8 @@ def test_wrong_settings_are_refused_by_name(data, message):
         ("lr.x=1", "unknown field in 'lr.x=1' 'x'; known: none"),
         ("model.x=1", "unknown field in 'model.x=1' 'x'; known: none"),
         ("limit.x=1", "unknown field in 'limit.x=1' 'x'; known: none"),
+        ("end.batch=3", "'end.batch=3' sets a part of what is not set; .* --set 'end={batch: 3}'"),
+        ("phases.0.end.batch=3", "unknown field"),
         ("phases.2.batch=1", "unknown field in 'phases.2.batch=1' '2'; known: 0, 1"),
         ("phases.-1.batch=1", "unknown field in .* '-1'"),
         ("phases.².batch=1", "unknown field in .* '²'"),

@@ -78,8 +78,33 @@ def override(settings: T, assignments: Sequence[str]) -> T:
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"the value in {assignment!r} is no YAML: {reason}") from error
-        _assign(plain, path.strip().split("."), value, assignment)
+        keys = path.strip().split(".")
+        whole = _as_whole(settings, plain, keys, text)
+        if whole:
+            raise ConfigError(
+                f"{assignment!r} sets a part of what is not set; give it whole: --set '{whole}'"
+            )
+        _assign(plain, keys, value, assignment)
     return from_plain(type(settings), plain)
+
+
+def _as_whole(settings: object, plain: Any, keys: Sequence[str], text: str) -> str:  # noqa: ANN401
+    """Write the override of a part of a dataclass that `plain` leaves out as one of all of it; else ""."""
+    for number, key in enumerate(keys[:-1], start=1):
+        hint = typing.get_type_hints(type(settings)).get(key) if dataclasses.is_dataclass(settings) else None
+        if isinstance(plain, dict) and key in plain:
+            settings, plain = getattr(settings, key, None), plain[key]
+        elif isinstance(plain, list) and key in map(str, range(len(plain))):
+            whole = settings if isinstance(settings, tuple) else ()
+            settings, plain = next(iter(whole[int(key) :]), None), plain[int(key)]
+        else:
+            return ""
+        if plain is None and any(map(dataclasses.is_dataclass, typing.get_args(hint))):
+            part = text
+            for inner in reversed(keys[number:]):
+                part = f"{{{inner}: {part}}}"
+            return f"{'.'.join(keys[:number])}={part}"
+    return ""
 
 
 def _assign(plain: Any, path: Sequence[str], value: object, assignment: str) -> None:  # noqa: ANN401
