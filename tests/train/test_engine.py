@@ -664,3 +664,29 @@ def test_an_accelerator_that_is_not_there_is_refused(config, tmp_path, monkeypat
 
     with pytest.raises(ConfigError, match=r"accelerator must be one that this machine has, .*got 'cuda'"):
         train(config, tmp_path / "run", accelerator="cuda")
+
+
+def test_a_batch_too_small_for_its_normalisation_is_refused(config, train, tmp_path):
+    small = replace(
+        config,
+        model="slimdeconv-plain",
+        phases=(Phase(size=(32, 32), batch=2, steps=1), Phase(size=(32, 32), batch=1, steps=1)),
+        loss=LossSettings(),
+    )
+
+    with pytest.raises(ConfigError, match=r"a batch of 1 at size \[32, 32\] .*batch of at least 2") as caught:
+        train(small, tmp_path / "run")
+
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_one_is_enough_where_pictures_are_larger(config, train, tmp_path):
+    large = replace(
+        config,
+        model="slimdeconv-plain",
+        phases=(Phase(size=(64, 64), batch=1, steps=1),),
+        loss=LossSettings(),
+    )
+
+    assert train(large, tmp_path / "run").step == 1

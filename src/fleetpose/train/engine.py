@@ -38,7 +38,7 @@ from fleetpose.train.curves import draw_curves
 from fleetpose.train.devices import open_fabric
 from fleetpose.train.log import Table, TensorBoard
 from fleetpose.train.machine import machine_settings
-from fleetpose.train.networks import build_network, take_starting_weights
+from fleetpose.train.networks import build_network, check_batches, take_starting_weights
 from fleetpose.train.optimisation import averaged_copy, freeze, learning_rate, optimiser_for
 from fleetpose.train.quick_gradients import quick_gradients
 from fleetpose.train.resuming import read_state, restore
@@ -152,6 +152,7 @@ class _Run:
         self.network.train()
         for module in self.frozen:
             module.eval()  # or the statistics of its normalisation would move
+        check_batches(network, config)
         self.mean = torch.tensor(IMAGE_MEAN, device=fabric.device)
         self.std = torch.tensor(IMAGE_STD, device=fabric.device)
         self.progress = Progress()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, EFFICIENTPOSE_LIMBS
 from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_LIMBS
@@ -69,6 +70,38 @@ def _with_new_weights(config: TrainConfig) -> PoseNetwork:
             num_limbs=len(limbs),
         )
     return build(name, num_keypoints=len(skeleton))
+
+
+def check_batches(network: PoseNetwork, config: TrainConfig) -> None:
+    """Make sure that normalisation in training always has more than one value per channel.
+
+    Raises:
+        ConfigError: a phase has a batch of 1 at so small a size that a layer sees a single cell.
+    """
+    learning = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    alone: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        alone.extend(one for one in given if one[:, 0].numel() == 1)
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in learning]
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        for phase in config.phases:
+            if phase.batch == 1:
+                with torch.no_grad():
+                    network(next(network.parameters()).new_zeros(1, 3, *phase.size))
+            if alone:
+                raise ConfigError(
+                    f"a batch of 1 at size {list(phase.size)} leaves the normalisation of {config.model} a "
+                    f"single value per channel; set a batch of at least 2 or a larger size in each phase"
+                )
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def save_new_weights(config: TrainConfig, path: Path) -> Path:
