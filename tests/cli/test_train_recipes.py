@@ -32,3 +32,19 @@ def test_the_smallest_size_needs_no_data(fleetpose_here, tmp_path):
     assert {"last.pt", "config.yaml", "environment.yaml", "train.csv", "validation.csv"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }
+
+
+def test_a_finished_run_is_no_interrupted_one_and_cannot_be_shortened(fleetpose_here, tmp_path):
+    tiny = ("train", "slimdeconv-b0", "--scale", "tiny", "--out", "run")
+    longer = ("--set", "phases.0.steps=3")
+    assert fleetpose_here(*tiny, *longer)[0] == 0
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+
+    finished, _, _ = fleetpose_here(*tiny, *longer, "--resume")
+    shortened, _, err = fleetpose_here(*tiny, "--resume")
+
+    assert finished == 0
+    assert shortened == 2
+    assert ", but the phases have 2 steps in all; give them at least" in err
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert not (tmp_path / "run" / "changes.yaml").exists()
