@@ -10,7 +10,8 @@ from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import boxes_from_coco
 from fleetpose.results import PoseResult
 from fleetpose.runtime.evaluation import METRICS, evaluate, evaluate_detections, skeleton_of
-from fleetpose.skeletons import COCO, CROWDPOSE, LSP, MPII
+from fleetpose.runtime.truth import load_truth
+from fleetpose.skeletons import COCO, CROWDPOSE, LSP, MPII, Skeleton
 
 SIZE = (200, 200)
 
@@ -226,6 +227,104 @@ def test_errors_are_broken_down_where_asked(dataset):
     breakdown = evaluate(predict, *paths, has_breakdown=True).breakdown
     assert breakdown.found["large"] == 1
     assert breakdown.ap_if_mended["not found"] == 1.0
+
+
+def reordered(annotation, order):
+    """The same annotation with its keypoints in another order."""
+    points = np.reshape(annotation["keypoints"], (-1, 3))
+    return annotation | {"keypoints": points[order].ravel().tolist()}
+
+
+def test_keypoints_that_the_file_names_in_another_order_are_found_by_name(dataset):
+    backwards = list(range(17))[::-1]
+    categories = [{"id": 3, "keypoints": [COCO.keypoints[k] for k in backwards]}]
+    people = [person(1), person(2)]
+    paths = dataset([reordered(one, backwards) for one in people], categories=categories)
+
+    evaluation = evaluate(table({"1.jpg": result_of(people[0]), "2.jpg": result_of(people[1])}), *paths)
+
+    assert evaluation.coco.ap == evaluation.pck.mean == 1.0
+
+
+def test_detections_are_written_and_read_in_the_order_of_the_file(dataset):
+    order = np.roll(np.arange(17), 5).tolist()
+    categories = [{"id": 3, "keypoints": [COCO.keypoints[k] for k in order]}]
+    labelled = reordered(person(1), order)
+    annotations, folder = dataset([labelled], image_ids=(1,), categories=categories)
+
+    evaluation = evaluate(table({"1.jpg": result_of(person(1))}), annotations, folder)
+
+    (row,) = evaluation.detections
+    np.testing.assert_allclose(
+        np.reshape(row["keypoints"], (17, 3))[:, :2], np.reshape(labelled["keypoints"], (17, 3))[:, :2]
+    )
+    (folder / "found.json").write_text(json.dumps(evaluation.detections))
+    for skeleton in (COCO, None):
+        again = evaluate_detections(folder / "found.json", annotations, skeleton=skeleton)
+        assert again.coco.ap == again.coco.ar == 1.0
+
+
+HAND = Skeleton(
+    name="hand_tool",
+    keypoints=("right_wrist", "hammer", "nose"),
+    limbs=(),
+    flip_pairs=(),
+    sigmas=(0.08, 0.08, 0.05),
+)
+
+
+def hands(annotation):
+    """Result with the right wrist and the nose of an annotation of COCO's, and without a hammer."""
+    points = np.reshape(annotation["keypoints"], (17, 3))[[10, 0, 0]] * [[1, 1, 1], [0, 0, 0], [1, 1, 1]]
+    return PoseResult(
+        keypoints=(points[None] * [1, 1, 0.45]).astype(np.float32),
+        boxes=boxes_from_coco(np.array([annotation["bbox"]])).astype(np.float32),
+        scores=np.ones(1, np.float32),
+        image_size=SIZE,
+        skeleton=HAND,
+    )
+
+
+def test_a_skeleton_of_some_of_the_files_keypoints_is_scored_on_those_and_says_what_is_missing(
+    dataset, caplog
+):
+    hidden = [0] * 3, person(2)["keypoints"][3:30], [0] * 3, person(2)["keypoints"][33:]
+    nobody = person(2, keypoints=[number for part in hidden for number in part], num_keypoints=15)
+    crowd = person(1, iscrowd=1, id=50)
+    del crowd["keypoints"]
+    paths = dataset([person(1), nobody, crowd])
+    found = {"1.jpg": hands(person(1))}
+
+    evaluation = evaluate(
+        lambda path: found.get(path.name, PoseResult.empty(SIZE, HAND)), *paths, skeleton=HAND
+    )
+
+    assert evaluation.coco.ap == evaluation.coco.ar == 1.0  # who lacks wrist and nose is nobody to miss
+    assert (evaluation.num_images, evaluation.num_people) == (2, 1)
+    assert "does not name hammer: only the other keypoints of hand_tool are scored" in caplog.text
+
+
+def test_boxes_that_a_file_lacks_hold_all_its_keypoints_not_only_those_wanted(dataset):
+    bare = {key: value for key, value in person(1).items() if key not in {"bbox", "area"}}
+    truth = load_truth(dataset([bare])[0], HAND)
+
+    assert truth.data["annotations"][0]["bbox"] == [20.0, 20.0, 112.5, 160.0]  # x ends at keypoint 15
+
+
+def test_keypoints_without_names_or_with_other_spellings_are_not_guessed(dataset):
+    unnamed = dataset([person(1)], categories=[{"id": 3}], image_ids=(1,))
+    assert evaluate(table({"1.jpg": result_of(person(1))}), *unnamed).coco.ap == 1.0
+
+    shouted = dataset([person(1)], categories=[{"id": 3, "keypoints": [n.upper() for n in COCO.keypoints]}])
+    with pytest.raises(DatasetError, match=r"names none of the keypoints of coco17: it has NOSE, .*rename"):
+        evaluate(lambda _: pytest.fail("predicted"), *shouted)
+
+
+def test_keypoints_that_do_not_fit_the_names_of_their_category_are_refused(dataset):
+    paths = dataset([person(1, keypoints=[1.0] * 9)])
+
+    with pytest.raises(DatasetError, match=r"annotation 11 has 9 keypoint numbers, .* 17 names needs 51"):
+        evaluate(table({}), *paths, skeleton=HAND)
 
 
 def people_of(skeleton, count=2, **changes):

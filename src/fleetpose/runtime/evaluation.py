@@ -7,7 +7,7 @@ that a file of them gives the same numbers later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,21 @@ from fleetpose.errors import ConfigError, DatasetError, UnknownNameError
 from fleetpose.geometry import boxes_from_coco, xywh_to_xyxy
 from fleetpose.metrics.breakdown import Breakdown, break_down
 from fleetpose.metrics.coco import CocoScores, coco_scores
-from fleetpose.metrics.crowdpose import AREA_OF_BOX, crowd_indices, crowdpose_scores
+from fleetpose.metrics.crowdpose import crowd_indices, crowdpose_scores
 from fleetpose.metrics.pck import PckScores, keypoint_hits, match_by_box, pck_scores
 from fleetpose.metrics.pckh import head_sizes_of_boxes, pckh_scores
 from fleetpose.metrics.sigmas import guess_sigmas
 from fleetpose.metrics.tables import (
     Detections,
-    Labels,
     check_images,
     detections_from_coco,
-    labels_from_coco,
     read_rows,
 )
 from fleetpose.results import PoseResult
+from fleetpose.runtime.truth import Truth, box_around, check_pictures, load_truth, ordered
 from fleetpose.skeletons import COCO, SKELETONS, Skeleton
 
 Array = npt.NDArray[np.float64]
-Annotation = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +47,8 @@ class Evaluation:
         coco: average precision and recall over all pictures.
         pck: correct keypoints at a fifth of the torso, each labelled person taken with the predicted one
             whose box overlaps most.
-        detections: all predicted people in COCO's results format.
+        detections: all predicted people in COCO's results format; where the annotation file names the same
+            keypoints in another order than the skeleton, they are in the file's.
         num_images: pictures that were evaluated.
         num_people: labelled people in them, without crowds.
         breakdown: errors by kind, where asked for.
@@ -66,27 +65,10 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Truth:
-    """What the annotations say of the pictures that count."""
-
-    path: Path
-    data: Mapping[str, Any]
-    all_image_ids: npt.NDArray[np.int64]  # of the file, those included that do not count
-    category_id: int
-    skeleton: Skeleton
-    labels: Labels
-    people: Sequence[Annotation]  # those with labelled keypoints
-
-    @property
-    def images(self) -> Sequence[Mapping[str, Any]]:
-        return list(self.data["images"])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Comparison:
     """All that a metric may need: everybody found, and the best found person for each labelled one."""
 
-    truth: _Truth
+    truth: Truth
     detections: Detections
     labelled: Array  # [M, K, 3] (x, y, v)
     predicted: Array  # [M, K, 3] (x, y, score), of the same people
@@ -110,7 +92,8 @@ def evaluate(
         predict: from a picture's path to the people in it, in pixels of the file as stored.
         annotations: COCO keypoint JSON.
         images: folder of its pictures.
-        skeleton: keypoints of the file and of the predictions.
+        skeleton: keypoints of the predictions; those of the file are found by their names, and only a file
+            without names must have the same ones.
         metric: name of a table in `METRICS`; None for the one that is usual for the skeleton.
         every: take only the pictures whose id is a multiple of this; 10 is the kept-out tenth of `lspet`.
         split: part to take of a file that holds training and test pictures.
@@ -123,8 +106,8 @@ def evaluate(
             is not a positive number.
     """
     metric = _metric(metric, skeleton)
-    truth = _load_truth(annotations, skeleton, every=every, split=split, metric=metric)
-    _check_pictures(truth, images, every=every)
+    truth = load_truth(annotations, skeleton, every=every, split=split, has_areas=metric in _WITH_AREAS)
+    check_pictures(truth, images, every=every)
     rows: list[dict[str, Any]] = []
     for done, image in enumerate(truth.images, start=1):
         result = predict(images / image["file_name"])
@@ -135,7 +118,10 @@ def evaluate(
         rows += result.to_coco(image["id"], category_id=truth.category_id)
         if progress is not None:
             progress(done, len(truth.images))
-    return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
+    evaluation = _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
+    if truth.order is None:
+        return evaluation
+    return replace(evaluation, detections=_rearranged(rows, np.argsort(truth.order)))
 
 
 def evaluate_detections(
@@ -153,7 +139,8 @@ def evaluate_detections(
     Args:
         detections: JSON list of `image_id`, `category_id`, `keypoints` `[3K]`, `score` and maybe `bbox`.
         annotations: COCO keypoint JSON.
-        skeleton: keypoints of both; None for those that the annotations name.
+        skeleton: keypoints of both; None for those that the annotations name. Where the annotations name the
+            same ones in another order, that order is the detections' too.
         metric: see `evaluate`.
         every: see `evaluate`; detections in other pictures of the file are left out.
         split: see `evaluate`.
@@ -165,8 +152,10 @@ def evaluate_detections(
     """
     skeleton = skeleton_of(annotations) if skeleton is None else skeleton
     metric = _metric(metric, skeleton)
-    truth = _load_truth(annotations, skeleton, every=every, split=split, metric=metric)
+    truth = load_truth(annotations, skeleton, every=every, split=split, has_areas=metric in _WITH_AREAS)
     rows = read_rows(detections)
+    if truth.order is not None:
+        rows = _rearranged(rows, truth.order)
     return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
 
 
@@ -203,97 +192,8 @@ def _metric(name: str | None, skeleton: Skeleton) -> str:
     return name
 
 
-def _load_truth(path: Path, skeleton: Skeleton, *, every: int, split: Split, metric: str) -> _Truth:
-    if every < 1:
-        raise ConfigError(f"every must be at least 1, got {every}")
-    data = load_coco_json(path, split=split)
-    kept = _subset(data, every=every)
-    _check_people(kept, path, skeleton)
-    if metric in _WITH_AREAS:
-        _check_areas(kept, path)
-    completed = {**kept, "annotations": [_completed(item, skeleton) for item in kept["annotations"]]}
-    return _Truth(
-        path=path,
-        data=completed,
-        all_image_ids=np.array([image["id"] for image in data["images"]], np.int64),
-        category_id=_person_category(kept, path),
-        skeleton=skeleton,
-        labels=labels_from_coco(completed, num_keypoints=len(skeleton)),
-        people=[item for item in completed["annotations"] if _is_person(item)],
-    )
-
-
-def _subset(data: Mapping[str, Any], *, every: int) -> dict[str, Any]:
-    images = [image for image in data["images"] if image["id"] % every == 0]
-    kept = {image["id"] for image in images}
-    annotations = [item for item in data["annotations"] if item["image_id"] in kept]
-    return {"images": images, "annotations": annotations, "categories": data["categories"]}
-
-
-def _check_pictures(truth: _Truth, images: Path, *, every: int) -> None:
-    if not truth.images:
-        which = "no picture" if every == 1 else f"no picture whose id is a multiple of {every}"
-        raise DatasetError(f"{truth.path} lists {which}")
-    absent = [image["file_name"] for image in truth.images if not (images / image["file_name"]).is_file()]
-    if absent:
-        raise DatasetError(
-            f"{len(absent)} of the {len(truth.images)} pictures of {truth.path.name} are not in {images}, "
-            f"the first is {absent[0]}"
-        )
-
-
-def _check_people(data: Mapping[str, Any], path: Path, skeleton: Skeleton) -> None:
-    for annotation in data["annotations"]:
-        where = f"{path}: annotation {annotation.get('id')}"
-        if "category_id" not in annotation:
-            raise DatasetError(f"{where} lacks category_id")
-        numbers = len(annotation.get("keypoints") or ())
-        # MPII and OCHuman list people whom nobody labelled: like crowds, they are neither right nor wrong.
-        if numbers not in {0, 3 * len(skeleton)}:
-            raise DatasetError(
-                f"{where} has {numbers} keypoint numbers, but {skeleton.name} needs {3 * len(skeleton)}"
-            )
-    if data["annotations"] and not any(annotation.get("keypoints") for annotation in data["annotations"]):
-        raise DatasetError(f"{path}: no annotation has keypoints, so that nobody can be scored")
-
-
-def _check_areas(data: Mapping[str, Any], path: Path) -> None:
-    for annotation in data["annotations"]:
-        missing = [key for key in ("bbox", "area") if key not in annotation]
-        if missing:
-            raise DatasetError(f"{path}: annotation {annotation.get('id')} lacks {', '.join(missing)}")
-
-
-def _completed(annotation: Annotation, skeleton: Skeleton) -> dict[str, Any]:
-    """Fill in keypoints, a box around the labelled ones and an area, which not every data set has."""
-    keypoints = annotation.get("keypoints") or [0] * (3 * len(skeleton))
-    box = annotation.get("bbox") or _box_around(np.reshape(keypoints, (-1, 3)))
-    return {"area": AREA_OF_BOX * box[2] * box[3], **annotation, "keypoints": keypoints, "bbox": box}
-
-
-def _box_around(keypoints: Array) -> list[float]:
-    """Box xywh around the keypoints `[K, 3]` whose third number is above 0; zeros without any."""
-    points = keypoints[keypoints[:, 2] > 0, :2]
-    if not len(points):
-        return [0.0, 0.0, 0.0, 0.0]
-    return [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
-
-
-def _person_category(data: Mapping[str, Any], path: Path) -> int:
-    """Id of the category that has keypoints, or of the only one."""
-    categories = data["categories"]
-    named = [category for category in categories if category.get("keypoints")] or categories
-    if not named:
-        raise DatasetError(f"{path} has no category")
-    return int(named[0]["id"])
-
-
-def _is_person(annotation: Annotation) -> bool:
-    return not annotation.get("iscrowd") and any(v > 0 for v in annotation["keypoints"][2::3])
-
-
 def _score(
-    truth: _Truth, rows: Sequence[Mapping[str, Any]], *, metric: str, has_breakdown: bool
+    truth: Truth, rows: Sequence[Mapping[str, Any]], *, metric: str, has_breakdown: bool
 ) -> Evaluation:
     detections = detections_from_coco(rows, num_keypoints=len(truth.skeleton))
     check_images(detections, truth.all_image_ids)
@@ -314,16 +214,24 @@ def _score(
     )
 
 
+def _rearranged(rows: Sequence[Mapping[str, Any]], order: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Bring the keypoints of each row into another order; rows with too many or too few stay as they are."""
+    return [
+        {**row, "keypoints": ordered(row["keypoints"], order)}
+        if isinstance(row.get("keypoints"), list) and len(row["keypoints"]) == 3 * len(order)
+        else dict(row)
+        for row in rows
+    ]
+
+
 def _side_by_side(
-    truth: _Truth, rows: Sequence[Mapping[str, Any]], detections: Detections
+    truth: Truth, rows: Sequence[Mapping[str, Any]], detections: Detections
 ) -> tuple[Array, Array]:
     """Labelled people and, for each, the predicted one whose box overlaps most → `[M, K, 3]` twice."""
     keypoints = detections.keypoints.copy()
     if not (keypoints[..., 2] > 0).any():
         keypoints[..., 2] = 1.0  # a tool that does not score keypoints has found them all
-    boxes = _boxes(
-        row.get("bbox") or _box_around(points) for row, points in zip(rows, keypoints, strict=True)
-    )
+    boxes = _boxes(row.get("bbox") or box_around(points) for row, points in zip(rows, keypoints, strict=True))
     people_boxes = _boxes(item["bbox"] for item in truth.people)
     found = _by_image(detections.image_ids.tolist())
     labelled = np.array([item["keypoints"] for item in truth.people], np.float64)
