@@ -16,6 +16,7 @@ from fleetpose.train.config import (
     Phase,
     TeacherSettings,
     TrainConfig,
+    ValidationSet,
     changed_settings,
     read_config,
 )
@@ -172,3 +173,17 @@ def test_a_teacher_that_teaches_nothing_is_refused(settings, name):
 
 def test_a_teacher_may_teach_places_alone():
     assert TeacherSettings(Path("teacher.pt"), weight=0.0, location=1.0).location == 1
+
+
+@pytest.mark.parametrize("every", [0, -3])
+def test_a_validation_set_takes_a_positive_every(every):
+    with pytest.raises(ConfigError, match=f"^every of validation set mine must be at least 1, got {every}$"):
+        ValidationSet(name="mine", annotations=Path("a.json"), images=Path("images"), every=every)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"), [("short_side", 0, 1), ("short_side", -64, 1), ("validate_every_s", -1.0, 0)]
+)
+def test_settings_of_validation_are_checked_at_once(plan, name, value, least):
+    with pytest.raises(ConfigError, match=f"^{name} must be at least {least}, got {value}$"):
+        replace(plan, **{name: value})

@@ -275,6 +275,9 @@ class ValidationSet:
     every: int = 1
     split: Split = "test"
 
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, f"every of validation set {self.name}", "at least 1", self.every)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -348,6 +351,8 @@ class TrainConfig:
         _require(self.threads >= 0, "threads", "at least 0", self.threads)
         _require(self.workers >= 0, "workers", "at least 0", self.workers)
         _require(self.log_every_steps >= 1, "log_every_steps", "at least 1", self.log_every_steps)
+        _require(self.validate_every_s >= 0, "validate_every_s", "at least 0", self.validate_every_s)
+        _require(self.short_side >= 1, "short_side", "at least 1", self.short_side)
 
     @property
     def total_steps(self) -> int:
