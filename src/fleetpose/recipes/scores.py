@@ -17,7 +17,7 @@ from fleetpose.data.framing import around_keypoints
 from fleetpose.data.segmentation import load_segmented
 from fleetpose.data.sheet import join_tiles
 from fleetpose.draw import DrawSettings, draw_people, person_color
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image, fit_box, warp
 from fleetpose.media.images import read_image
 from fleetpose.metrics.classification import top_accuracy
@@ -26,7 +26,7 @@ from fleetpose.models import PoseNetwork
 from fleetpose.recipes.describing import UNKNOWN_CARD, describe
 from fleetpose.recipes.labelled_boxes import SINGLE_PERSON, LabelledBoxPredictor
 from fleetpose.results import PoseResult
-from fleetpose.runtime.evaluation import evaluate
+from fleetpose.runtime.evaluation import check_labels, evaluate
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
 from fleetpose.skeletons import Skeleton, load_skeleton
@@ -48,13 +48,20 @@ Score = Callable[[PoseNetwork], dict[str, float]]
 def validator(config: TrainConfig) -> Score | None:
     """Return what scores a network on the run's validation sets, or None without such sets.
 
-    Sets whose files are not there are left out with a warning, so that a recipe runs without them.
+    Sets whose files are not there are left out with a warning, so that a recipe runs without them. Those that
+    are there are read now, so that what is wrong with them does not come to light after hours of training.
+
+    Raises:
+        DatasetError: a set of people cannot be scored.
+        ConfigError: `best_by` is none of the scores.
     """
     people = [item for item in config.validation if _is_there(item)]
     pictures = [item for item in config.validation_pictures if _has_root(item)]
     if not people and not pictures:
         return None
     _check_best_by(config, people, pictures)
+    for item in people:
+        _check_set(config, item)
 
     def validate(network: PoseNetwork) -> dict[str, float]:
         scores: dict[str, float] = {}
@@ -79,6 +86,28 @@ def _check_best_by(
         raise ConfigError(f"best_by must be one of {', '.join(known)}, got {config.best_by}")
 
 
+def _check_set(config: TrainConfig, item: ValidationSet) -> None:
+    """Refuse people who cannot be read or scored before the time of training is spent."""
+    skeleton = load_skeleton(config.skeleton)
+    try:
+        _labelled(item, skeleton)
+        check_labels(
+            item.annotations,
+            item.images,
+            skeleton=skeleton,
+            metric=_metric(skeleton),
+            every=item.every,
+            split=item.split,
+        )
+    except DatasetError as error:
+        raise DatasetError(f"validation set {item.name}: {error}") from error
+
+
+def _metric(skeleton: Skeleton) -> str:
+    """Table of a validation: all come with AP and PCK; data other than COCO may lack what theirs needs."""
+    return "coco" if skeleton.name == "coco17" else "pck"
+
+
 def _is_whole(item: PictureSet) -> bool:
     """Whether a picture of the set has one class, not each of its pixels."""
     return item.layout in {"image_folder", "cifar100"}
@@ -100,14 +129,12 @@ def depicter(config: TrainConfig) -> Callable[[PoseNetwork], Image] | None:
 def _pose_scores(network: PoseNetwork, config: TrainConfig, item: ValidationSet) -> dict[str, float]:
     predict = _predictor(network, config, item)
     skeleton = load_skeleton(config.skeleton)
-    # Every table comes with AP and PCK; other data than COCO may lack what their usual one needs.
-    metric = "coco" if skeleton.name == "coco17" else "pck"
     result = evaluate(
         predict,
         item.annotations,
         item.images,
         skeleton=skeleton,
-        metric=metric,
+        metric=_metric(skeleton),
         every=item.every,
         split=item.split,
     )
@@ -207,10 +234,11 @@ def _tile(image: Image) -> Image:
 
 
 def _is_there(item: ValidationSet) -> bool:
-    is_there = item.annotations.is_file() and item.images.is_dir()
-    if not is_there:
-        logger.warning("validation set %s is left out: %s is missing", item.name, item.annotations)
-    return is_there
+    there = {item.annotations: item.annotations.is_file(), item.images: item.images.is_dir()}
+    missing = [str(path) for path, is_there in there.items() if not is_there]
+    if missing:
+        logger.warning("validation set %s is left out: %s is missing", item.name, " and ".join(missing))
+    return not missing
 
 
 def _has_root(item: PictureSet) -> bool:

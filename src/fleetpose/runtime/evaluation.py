@@ -31,7 +31,7 @@ from fleetpose.metrics.tables import (
     read_rows,
 )
 from fleetpose.results import PoseResult
-from fleetpose.runtime.truth import Truth, box_around, check_pictures, load_truth, ordered
+from fleetpose.runtime.truth import Truth, box_around, check_people, check_pictures, load_truth, ordered
 from fleetpose.skeletons import COCO, SKELETONS, Skeleton
 
 Array = npt.NDArray[np.float64]
@@ -157,6 +157,28 @@ def evaluate_detections(
     if truth.order is not None:
         rows = _rearranged(rows, truth.order)
     return _score(truth, rows, metric=metric, has_breakdown=has_breakdown)
+
+
+def check_labels(
+    annotations: Path,
+    images: Path,
+    *,
+    skeleton: Skeleton,
+    metric: str | None = None,
+    every: int = 1,
+    split: Split = "test",
+) -> None:
+    """Make sure that `evaluate` can score a model on annotated pictures, before there is one.
+
+    Raises:
+        DatasetError: the file lacks something, does not fit the skeleton or labels nobody, or a picture is
+            missing.
+        ConfigError: the metric is unknown, or `every` is not a positive number.
+    """
+    has_areas = _metric(metric, skeleton) in _WITH_AREAS
+    truth = load_truth(annotations, skeleton, every=every, split=split, has_areas=has_areas)
+    check_pictures(truth, images, every=every)
+    check_people(truth)
 
 
 def skeleton_of(annotations: Path) -> Skeleton:
