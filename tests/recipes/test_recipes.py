@@ -20,7 +20,7 @@ from fleetpose.recipes import RECIPES, find_recipe
 from fleetpose.recipes.scores import validator
 from fleetpose.recipes.shipping import UNKNOWN_CARD, export_checkpoint, read_card
 from fleetpose.settings import from_plain, to_plain
-from fleetpose.skeletons import COCO
+from fleetpose.skeletons import COCO, Skeleton
 from fleetpose.train.checkpoint import save_checkpoint
 from fleetpose.train.config import TrainConfig, ValidationSet
 
@@ -132,8 +132,39 @@ class DotNetwork(PoseNetwork):
         return self.named(torch.nn.functional.pad(colours, (0, 0, 0, 0, 0, 14)))
 
 
+class EyeNetwork(DotNetwork):
+    """The same for three keypoints in another order: blue for the right eye, which COCO has third."""
+
+    fields = (Field(FieldKind.HEATMAPS, 3, stride=4),)
+
+    def forward(self, images):
+        colours = torch.nn.functional.avg_pool2d(images, 4).clamp(min=0) * self.scale
+        return self.named(colours.flip(1))
+
+
 def test_a_top_down_network_is_scored_on_labelled_boxes(top_down_run):
     scores = validator(top_down_run)(DotNetwork().eval())
+
+    assert scores["dots/AP"] == pytest.approx(100)
+
+
+def test_who_shows_none_of_the_wanted_keypoints_does_not_end_a_validation(top_down_run):
+    (dots,) = top_down_run.validation
+    data = json.loads(dots.annotations.read_text())
+    other = {"id": 2, "bbox": [100, 60, 15, 15], "keypoints": [0] * 48 + [110, 70, 2]}
+    data["annotations"].append({**data["annotations"][0], **other})
+    dots.annotations.write_text(json.dumps(data))
+    eyes = Skeleton(
+        name="eyes",
+        keypoints=("right_eye", "left_eye", "nose"),
+        limbs=(),
+        flip_pairs=(("left_eye", "right_eye"),),
+        sigmas=(0.025, 0.025, 0.026),
+    )
+    (source,) = top_down_run.sources
+    config = replace(top_down_run, skeleton=eyes, sources=(replace(source, is_single_person=True),))
+
+    scores = validator(config)(EyeNetwork().eval())
 
     assert scores["dots/AP"] == pytest.approx(100)
 

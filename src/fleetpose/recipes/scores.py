@@ -198,8 +198,14 @@ def _predictor(
         return Predictor(session, threshold=0.0).find_as_stored
     pictures = _labelled(item, session.description.skeleton)
     if item.annotations in {source.annotations for source in config.sources if source.is_single_person}:
-        pictures = [replace(one, boxes=around_keypoints(one.keypoints)) for one in pictures]
+        pictures = [replace(one, boxes=_boxes_as_trained(one)) for one in pictures]
     return LabelledBoxPredictor(session, pictures)
+
+
+def _boxes_as_trained(picture: Picture) -> npt.NDArray[np.float32]:
+    """Boxes around the labelled keypoints; whoever has none of the wanted ones keeps the labelled box."""
+    has_keypoints = (picture.keypoints[..., 2:] > 0).any(axis=1)
+    return np.where(has_keypoints, around_keypoints(picture.keypoints), picture.boxes)
 
 
 def _labelled(item: ValidationSet, skeleton: Skeleton) -> list[Picture]:
