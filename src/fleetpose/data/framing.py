@@ -31,6 +31,17 @@ def around_keypoints(keypoints: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     return np.concatenate([low - room, high + room], axis=1).astype(np.float32)
 
 
+def single_person_boxes(
+    keypoints: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Boxes around the labelled keypoints `[N, K, 3]`, and those that were given `[N, 4]` where they are few.
+
+    A box around one keypoint would give away where it is, and one around none is no box.
+    """
+    has_enough = (keypoints[..., 2] > 0).sum(axis=1) >= FEWEST_KEYPOINTS
+    return np.where(has_enough[:, None], around_keypoints(keypoints), boxes).astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
     """An upright or level edge beyond which nothing is seen of a person.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, check_pictures, read_coco, read_pictures
-from fleetpose.data.framing import Cut, around_keypoints, draw_cut
+from fleetpose.data.framing import Cut, draw_cut, single_person_boxes
 from fleetpose.data.layouts import Split
 from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
@@ -329,7 +329,7 @@ def read_source(source: Source, skeleton: Skeleton, *, has_outlines: bool = Fals
         pictures = [picture for picture in pictures if picture.image_id % source.held_out_every]
     if source.is_single_person:
         pictures = [
-            replace(picture, boxes=around_keypoints(picture.keypoints))
+            replace(picture, boxes=single_person_boxes(picture.keypoints, picture.boxes))
             for picture in pictures
             if len(picture.keypoints) and (picture.keypoints[..., 2] > 0).any(axis=1).all()
         ]

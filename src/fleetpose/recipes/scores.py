@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture, read_coco
 from fleetpose.data.classification import centre_crop
-from fleetpose.data.framing import around_keypoints
+from fleetpose.data.framing import single_person_boxes
 from fleetpose.data.segmentation import load_segmented
 from fleetpose.data.sheet import join_tiles
 from fleetpose.draw import DrawSettings, draw_people, person_color
@@ -198,14 +198,8 @@ def _predictor(
         return Predictor(session, threshold=0.0).find_as_stored
     pictures = _labelled(item, session.description.skeleton)
     if item.annotations in {source.annotations for source in config.sources if source.is_single_person}:
-        pictures = [replace(one, boxes=_boxes_as_trained(one)) for one in pictures]
+        pictures = [replace(one, boxes=single_person_boxes(one.keypoints, one.boxes)) for one in pictures]
     return LabelledBoxPredictor(session, pictures)
-
-
-def _boxes_as_trained(picture: Picture) -> npt.NDArray[np.float32]:
-    """Boxes around the labelled keypoints; whoever has none of the wanted ones keeps the labelled box."""
-    has_keypoints = (picture.keypoints[..., 2:] > 0).any(axis=1)
-    return np.where(has_keypoints, around_keypoints(picture.keypoints), picture.boxes)
 
 
 def _labelled(item: ValidationSet, skeleton: Skeleton) -> list[Picture]:
