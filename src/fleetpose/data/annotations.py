@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fleetpose.data.layouts import Split, load_annotations
 from fleetpose.data.matching import match_keypoints
+from fleetpose.data.outlines import outline_problem
 from fleetpose.errors import DatasetError
 from fleetpose.geometry import boxes_from_coco, keypoint_boxes
 from fleetpose.media.images import is_image_file
@@ -20,6 +21,8 @@ from fleetpose.skeletons import Skeleton
 
 #: Side of a picture of unknown size, in pixels.
 _ENDLESS = 2**31
+#: No picture reaches farther than so many pixels, and few drawing functions do.
+FARTHEST = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,12 +216,14 @@ class _PersonReader:
         for annotation in annotations:
             given = self._keypoints(annotation)
             if annotation.get("iscrowd") or not (given[:, 2] > 0).any() or self._is_doubtful(annotation):
-                ignored += _region(annotation)
+                ignored += self._region(annotation)
                 continue
             points, is_known = self._in_order(given, annotation)
             people.append(points)
             known.append(is_known)
             boxes.append(self._box(annotation, given, size))
+            if annotation.get("segmentation") and self.has_outlines:
+                self._check_outline(annotation)
             outlines.append(annotation.get("segmentation") or None)
         num_keypoints = len(self.order)
         return Picture(
@@ -242,6 +247,8 @@ class _PersonReader:
     def _keypoints(self, annotation: Mapping[str, Any]) -> npt.NDArray[np.float32]:
         """`[K', 3]` (x, y, v) as the file has them, all 0 where there are none."""
         flat = annotation.get("keypoints") or [0] * (3 * len(self.names))
+        if not isinstance(flat, list):
+            raise self._error(annotation, f"has keypoints that are no list of numbers: {flat!r}")
         if len(flat) != 3 * len(self.names):
             raise self._error(annotation, f"has {len(flat)} keypoint numbers, expected {3 * len(self.names)}")
         try:
@@ -251,6 +258,8 @@ class _PersonReader:
         given[given[:, 2] == 0] = 0  # whatever a tool writes for a keypoint that is not there, such as NaN
         if not np.isfinite(given).all():
             raise self._error(annotation, "has a labelled keypoint that is no finite number")
+        if np.abs(given[:, :2]).max(initial=0) > FARTHEST:
+            raise self._error(annotation, f"has a keypoint more than {FARTHEST:.0f} pixels away")
         return given
 
     def _in_order(
@@ -273,6 +282,8 @@ class _PersonReader:
         votes = annotation.get("votes")
         if votes is None:
             return None
+        if not isinstance(votes, list):
+            raise self._error(annotation, f"has votes that are no list of numbers: {votes!r}")
         if len(votes) != len(self.names):
             raise self._error(annotation, f"has {len(votes)} votes, expected {len(self.names)}")
         try:
@@ -295,15 +306,21 @@ class _PersonReader:
             raise self._error(annotation, "has a bbox that is no finite number")
         return np.asarray(boxes_from_coco(box))
 
+    def _region(self, annotation: Mapping[str, Any]) -> list[Any]:
+        """COCO segmentations of one annotation: its outline, else its box, else nothing."""
+        if annotation.get("segmentation"):
+            self._check_outline(annotation)
+            return [annotation["segmentation"]]
+        if not annotation.get("bbox"):
+            return []
+        self._box(annotation, np.zeros((0, 3), np.float32), (0, 0))  # which names a box that is none
+        x, y, w, h = annotation["bbox"]
+        return [[[x, y, x + w, y, x + w, y + h, x, y + h]]]
+
+    def _check_outline(self, annotation: Mapping[str, Any]) -> None:
+        problem = outline_problem(annotation["segmentation"])
+        if problem:
+            raise self._error(annotation, f"has an outline with {problem}")
+
     def _error(self, annotation: Mapping[str, Any], what: str) -> DatasetError:
         return DatasetError(f"{self.file}: annotation {annotation.get('id')} {what}")
-
-
-def _region(annotation: Mapping[str, Any]) -> list[Any]:
-    """COCO segmentations of one annotation: its outline, else its box, else nothing."""
-    if annotation.get("segmentation"):
-        return [annotation["segmentation"]]
-    if not annotation.get("bbox"):
-        return []
-    x, y, w, h = annotation["bbox"]
-    return [[[x, y, x + w, y, x + w, y + h, x, y + h]]]

@@ -15,6 +15,7 @@ import numpy as np
 from fleetpose.data.lsp import lsp_from_mat
 from fleetpose.data.mpii import mpii_from_json, mpii_from_mat
 from fleetpose.data.ochuman import ochuman_from_json
+from fleetpose.data.shapes import check_shape
 from fleetpose.errors import DatasetError, require
 
 #: Part of a file that holds both; other files are taken whole.
@@ -36,6 +37,8 @@ def load_annotations(path: Path, *, split: Split = "train") -> dict[str, Any]:
         return _from_mat(path, split)
     data = read_json(path)
     if isinstance(data, list) and data:
+        if not all(isinstance(entry, dict) for entry in data):
+            raise DatasetError(f"{path} is neither a COCO file nor a list of MPII's people")
         return mpii_from_json(data, path, split=split)
     if _is_ochuman(data):
         return ochuman_from_json(data, path)
@@ -46,6 +49,7 @@ def load_annotations(path: Path, *, split: Split = "train") -> dict[str, Any]:
     ]
     if missing:
         raise DatasetError(f"{path} is no COCO file: it lacks a list of {', '.join(missing)}")
+    check_shape(data, path)
     return dict(data)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture
+from fleetpose.data.outlines import segmentation_mask
 from fleetpose.data.photometric import LUMINANCE
-from fleetpose.data.samples import Sample, drop_outside, load_sample, segmentation_mask
+from fleetpose.data.samples import Sample, drop_outside, load_sample
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import Image, similarity, transform_points, warp
 from fleetpose.skeletons import Skeleton

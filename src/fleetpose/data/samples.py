@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture
-from fleetpose.errors import DatasetError, MediaError, require
+from fleetpose.data.outlines import segmentation_mask
+from fleetpose.errors import DatasetError, MediaError
 from fleetpose.geometry import PADDING, transform_points, warp
 from fleetpose.media.images import read_image
 
@@ -63,7 +63,10 @@ def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
         for box in picture.boxes:
             _paint_box(counts, box, value=1, margin=TRUSTED_MARGIN)
     for segmentation in picture.ignored:
-        mask = segmentation_mask(segmentation, size)
+        try:
+            mask = segmentation_mask(segmentation, size)
+        except DatasetError as error:
+            raise DatasetError(f"labels of {picture.path}: {error}") from error
         if mask.shape != size:
             raise DatasetError(
                 f"{picture.path} has {size[0]} rows and {size[1]} columns, "
@@ -140,25 +143,3 @@ def _paint_box(
         round(float(side)) for side in (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow)
     )
     canvas[max(y1, 0) : max(y2, 0) + 1, max(x1, 0) : max(x2, 0) + 1] = value
-
-
-def segmentation_mask(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:  # noqa: ANN401
-    """COCO polygons or run lengths → `[H, W]` uint8, 1 inside.
-
-    Polygons are drawn on a canvas of `size` (h, w); run lengths bring their own size.
-
-    Raises:
-        MissingExtraError: compressed run lengths need faster-coco-eval.
-    """
-    if isinstance(segmentation, list):
-        mask = np.zeros(size, np.uint8)
-        polygons = [
-            np.rint(np.asarray(flat, float).reshape(-1, 2)).astype(np.int32) for flat in segmentation if flat
-        ]
-        cv2.fillPoly(mask, polygons, 1)
-        return mask
-    runs, (h, w) = segmentation["counts"], segmentation["size"]
-    if isinstance(runs, list):  # lengths of 0s, 1s, 0s, … down one column after the other
-        return np.repeat(np.arange(len(runs), dtype=np.uint8) % 2, runs).reshape(w, h).T
-    coco_mask = require("faster_coco_eval.core.mask", extra="train")
-    return np.asarray(coco_mask.decode(segmentation), np.uint8)

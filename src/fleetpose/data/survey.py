@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.data.annotations import read_pictures
+from fleetpose.data.annotations import FARTHEST, read_pictures
 from fleetpose.data.layouts import Split, holds_parts, load_annotations
+from fleetpose.data.outlines import outline_problem
 from fleetpose.errors import DatasetError, MediaError
 from fleetpose.geometry import boxes_from_coco
 from fleetpose.media.images import decode_image, quiet_opencv
@@ -153,6 +154,12 @@ def survey(annotations: Path, images: Path, *, split: Split = "train") -> Survey
         "Correct or remove them: training refuses the file.",
     )
     findings += _found(
+        "fix",
+        _torn(data["annotations"]),
+        "annotations have a broken outline (segmentation)",
+        "Correct or remove it: training stops where such a picture is drawn.",
+    )
+    findings += _found(
         "look",
         strangers,
         "annotations belong to no listed picture",
@@ -272,13 +279,16 @@ def _pictures(records: Iterable[Any]) -> tuple[list[Finding], dict[int, Mapping[
 def _keypoints(annotation: Mapping[str, Any], count: int) -> Array | None:
     """`[K, 3]` as the file has them, 0 where there are none; None if they or the box are no numbers."""
     try:
-        keypoints = np.array(annotation.get("keypoints") or [0] * (3 * count), float).reshape(count, 3)
+        given = np.array(annotation.get("keypoints") or [0] * (3 * count), float)
         box = _box(annotation)
     except (TypeError, ValueError):
         return None
+    if given.shape != (3 * count,):
+        return None
+    keypoints = given.reshape(count, 3)
     keypoints[keypoints[:, 2] == 0] = 0  # what stands for an absent keypoint does not matter
-    is_finite = np.isfinite(keypoints).all() and (np.isfinite(box).all() or not annotation.get("bbox"))
-    return keypoints if is_finite else None
+    is_sound = (np.abs(keypoints[:, :2]) <= FARTHEST).all() and np.isfinite(keypoints[:, 2]).all()
+    return keypoints if is_sound and (np.isfinite(box).all() or not annotation.get("bbox")) else None
 
 
 def _what_is_odd(annotation: Mapping[str, Any], count: int) -> str:
@@ -299,6 +309,16 @@ def _opinions(annotation: Mapping[str, Any], count: int) -> Array | None:
     except (TypeError, ValueError):
         return None
     return np.array([agreement, *given])
+
+
+def _torn(annotations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the annotations whose outline cannot be drawn, and say why."""
+    outlines = ((one, one.get("segmentation")) for one in annotations)
+    return [
+        f"annotation {one.get('id')}, which has {problem}"
+        for one, outline in outlines
+        if outline and (problem := outline_problem(outline))
+    ]
 
 
 def _box(annotation: Mapping[str, Any]) -> Array:
