@@ -120,7 +120,7 @@ def test_settings_that_make_no_sense_are_refused(make, message):
         make()
 
 
-@pytest.mark.parametrize("name", ["seed=-1", "threads=-1", "workers=-1", "log_every_steps=0"])
+@pytest.mark.parametrize("name", ["seed=-1", "threads=-1", "workers=-1", "cache_mb=-1", "log_every_steps=0"])
 def test_counts_cannot_be_negative(plan, name):
     with pytest.raises(ConfigError, match=name.partition("=")[0]):
         override(plan, [name])

@@ -11,13 +11,13 @@ from fleetpose.codecs.associative_embedding import TAG_CELLS
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.data.crops import CropSettings
 from fleetpose.data.paste import PasteSettings
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.models import build
 from fleetpose.train.checkpoint import load_checkpoint
 from fleetpose.train.config import LossSettings, OptimiserSettings, Phase
 from fleetpose.train.networks import build_network
 from fleetpose.train.tasks import task_of
-from fleetpose.train.tasks.numbered import scene_makers
+from fleetpose.train.tasks.numbered import crop_makers, scene_makers
 
 
 @pytest.fixture
@@ -91,6 +91,28 @@ def test_people_are_pasted_in_the_phases_that_say_so(config, tiny, tmp_path, mon
     ]
     assert people[0] == {2}
     assert max(people[1]) == 3
+
+
+@pytest.mark.parametrize("makers_of", [scene_makers, crop_makers])
+@pytest.mark.parametrize("cache_mb", [0, 1])
+def test_pictures_are_kept_decoded_as_the_run_says(tiny, tmp_path, makers_of, cache_mb):
+    tiny.draw_data(tmp_path)
+    settings = replace(tiny.settings(tmp_path), cache_mb=cache_mb)
+    makers = makers_of(settings)
+
+    def draw(maker):
+        for seed in range(30):
+            maker.make(np.random.default_rng(seed), (64, 64))
+
+    draw(makers[0])
+    for picture in tmp_path.rglob("*.png"):
+        picture.unlink()
+
+    if cache_mb:
+        draw(makers[-1])
+    else:
+        with pytest.raises(DatasetError, match="cannot read the picture"):
+            draw(makers[-1])
 
 
 def test_a_network_without_losses_is_refused_with_what_it_returns(config):

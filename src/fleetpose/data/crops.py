@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,11 @@ import numpy.typing as npt
 from fleetpose.data.annotations import Picture, check_pictures
 from fleetpose.data.framing import FEWEST_FOR_PART, FEWEST_KEYPOINTS, Cut, around_keypoints, draw_cut
 from fleetpose.data.photometric import coarsen, jitter
+from fleetpose.data.pictures import PictureCache
 from fleetpose.data.scenes import Source, read_source, source_chances
-from fleetpose.errors import ConfigError, DatasetError, MediaError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import PADDING, affine_scale, compose, fit_box, scaling, transform_points, warp
-from fleetpose.media.images import Reduction, read_image
+from fleetpose.media.images import Reduction
 from fleetpose.skeletons import Skeleton
 
 #: JPEG decoders draw a picture at half its size, or less, for less; other files are read whole.
@@ -109,11 +110,18 @@ class CropMaker:
     """Draws training crops from a mixture of sources.
 
     Sources without people take no part. Every person of a source is drawn equally often.
+
+    Attributes:
+        sources: the mixture.
+        skeleton: keypoints that are learnt.
+        settings: how crops are drawn.
+        cache: what reads the pictures.
     """
 
     sources: Sequence[Source]
     skeleton: Skeleton
     settings: CropSettings = field(default_factory=CropSettings)
+    cache: PictureCache = field(default_factory=PictureCache)
     _people: list[list[tuple[Picture, int]]] = field(init=False, repr=False)
     _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
 
@@ -184,10 +192,11 @@ class CropMaker:
         if np.linalg.det(affine[:, :2]) < 0:
             keypoints = keypoints[self.skeleton.flip_permutation]
         keypoints[keypoints[:, 2] == 0] = 0
-        read = _read(picture, affine)
+        reduction = _reduction(picture, affine)
+        pixels = self.cache.read(picture.path, reduction=reduction)
         if cut is not None:
-            _hide(rng, read, cut)
-        image = warp(read.image, compose(scaling(read.reduction, read.reduction), affine), size, fill=PADDING)
+            pixels = _hide(rng, pixels, replace(cut, edge=cut.edge / reduction))
+        image = warp(pixels, compose(scaling(reduction, reduction), affine), size, fill=PADDING)
         return Crop(image=image, keypoints=keypoints)
 
     def _framing(
@@ -235,36 +244,23 @@ def _part(
     return np.asarray(around_keypoints(half[None])[0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """Pixels `[H, W, 3]` RGB of a picture at a `reduction`-th of its size."""
-
-    image: npt.NDArray[np.uint8]
-    reduction: Reduction
-
-
-def _read(picture: Picture, affine: npt.NDArray[np.floating]) -> _Read:
-    """Read a picture, no finer than a crop by `affine` can show.
-
-    Pixels are taken as they are stored, as `load_sample` takes them.
-    """
-    reduction: Reduction = 1
-    if picture.path.suffix.lower() in _JPEG_SUFFIXES:
-        scale = affine_scale(affine)
-        reduction = next((factor for factor in _REDUCTIONS if factor * scale <= 1), 1)
-    try:
-        return _Read(read_image(picture.path, is_as_stored=True, reduction=reduction), reduction)
-    except MediaError as error:
-        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
+def _reduction(picture: Picture, affine: npt.NDArray[np.floating]) -> Reduction:
+    """How coarsely a picture can be read for a crop by `affine` to lose nothing by it."""
+    if picture.path.suffix.lower() not in _JPEG_SUFFIXES:
+        return 1
+    scale = affine_scale(affine)
+    return next((factor for factor in _REDUCTIONS if factor * scale <= 1), 1)
 
 
-def _hide(rng: np.random.Generator, read: _Read, cut: Cut) -> None:
+def _hide(rng: np.random.Generator, pixels: npt.NDArray[np.uint8], cut: Cut) -> npt.NDArray[np.uint8]:
     """Paint what lies beyond a cut: half the time as beyond a picture's edge, else in any colour."""
     red, green, blue = rng.integers(0, 256, size=3).tolist()
     colour = PADDING if rng.random() < 0.5 else (red, green, blue)
-    along = np.moveaxis(read.image, 1 - cut.axis, 0)
-    edge = int(np.clip(round(cut.edge / read.reduction), 0, len(along)))
+    painted = pixels.copy()
+    along = np.moveaxis(painted, 1 - cut.axis, 0)
+    edge = int(np.clip(round(cut.edge), 0, len(along)))
     along[slice(edge, None) if cut.is_far_side else slice(edge)] = colour
+    return painted
 
 
 def _rectangle(

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from fleetpose.data.annotations import Picture
 from fleetpose.data.outlines import segmentation_mask
-from fleetpose.errors import DatasetError, MediaError
+from fleetpose.data.pictures import PictureCache
+from fleetpose.errors import DatasetError
 from fleetpose.geometry import PADDING, transform_points, warp
-from fleetpose.media.images import read_image
 
 #: The trusted surroundings of a lone labelled person reach this share of the box beyond each side.
 TRUSTED_MARGIN = 0.15
@@ -24,7 +24,7 @@ class Sample:
     """A picture with its labels in pixels.
 
     Attributes:
-        image: `[H, W, 3]` uint8 RGB.
+        image: `[H, W, 3]` uint8 RGB; not to be written to.
         keypoints: `[N, K, 3]` float32 (x, y, v).
         is_known: `[N, K]` False where nobody looked for that keypoint.
         boxes: `[N, 4]` xyxy.
@@ -38,24 +38,21 @@ class Sample:
     counts: npt.NDArray[np.uint8]
 
 
-def load_sample(picture: Picture, *, is_single_person: bool = False) -> Sample:
+def load_sample(
+    picture: Picture, *, is_single_person: bool = False, cache: PictureCache | None = None
+) -> Sample:
     """Read a picture and mark what its labels do not cover.
-
-    Pixels are taken as they are stored: COCO's labels, and their width and height, refer to those, so an EXIF
-    orientation is not applied. Grey, 16-bit and transparent pictures become RGB.
 
     Args:
         picture: file and labels.
         is_single_person: only one person is labelled and others may be in view: everything outside that
             person's box, slightly widened, is ignored.
+        cache: what reads the picture, and may have it still.
 
     Raises:
         DatasetError: the picture is missing or broken, or a mask is of another size.
     """
-    try:
-        image = read_image(picture.path, is_as_stored=True)
-    except MediaError as error:
-        raise DatasetError(f"cannot read the picture {picture.path}: it is missing or broken") from error
+    image = (cache or PictureCache()).read(picture.path)
     size = (image.shape[0], image.shape[1])
     counts = np.ones(size, np.uint8)
     if is_single_person and len(picture.boxes):

@@ -21,6 +21,7 @@ from fleetpose.data.framing import Cut, draw_cut, single_person_boxes
 from fleetpose.data.layouts import Split
 from fleetpose.data.paste import Cutouts, PasteSettings, paste_people
 from fleetpose.data.photometric import jitter
+from fleetpose.data.pictures import PictureCache
 from fleetpose.data.samples import Sample, drop_outside, load_sample, people_in_view, warp_sample
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import PADDING, similarity, warp
@@ -135,12 +136,14 @@ class SceneMaker:
         skeleton: keypoints that are learnt.
         settings: how scenes are drawn.
         has_outlines: keep people's outlines, which pasting needs and which take memory.
+        cache: what reads the pictures.
     """
 
     sources: Sequence[Source]
     skeleton: Skeleton
     settings: SceneSettings = field(default_factory=SceneSettings)
     has_outlines: bool = False
+    cache: PictureCache = field(default_factory=PictureCache)
     _pictures: list[list[Picture]] = field(init=False, repr=False)
     _chances: npt.NDArray[np.float64] = field(init=False, repr=False)
     _backdrops: list[Picture] = field(init=False, repr=False)
@@ -203,7 +206,8 @@ class SceneMaker:
         number = int(rng.choice(len(self.sources), p=self._chances))
         pictures = self._pictures[number]
         is_single = self.sources[number].is_single_person
-        sample = load_sample(pictures[int(rng.integers(len(pictures)))], is_single_person=is_single)
+        picture = pictures[int(rng.integers(len(pictures)))]
+        sample = load_sample(picture, is_single_person=is_single, cache=self.cache)
         size = (box[3] - box[1], box[2] - box[0])
         affine = self._framing(rng, sample, size, is_single=is_single)
         warped = warp_sample(sample, affine, size, flip_permutation=self.skeleton.flip_permutation)
@@ -218,8 +222,8 @@ class SceneMaker:
         """Show a picture without people where the tile's own, `is_covered` `[H, W]`, does not reach."""
         if is_covered.all() or not self._backdrops:
             return tile
-        backdrop = load_sample(self._backdrops[int(rng.integers(len(self._backdrops)))])
-        (h, w), size = backdrop.image.shape[:2], np.array(is_covered.shape)
+        backdrop = self.cache.read(self._backdrops[int(rng.integers(len(self._backdrops)))].path)
+        (h, w), size = backdrop.shape[:2], np.array(is_covered.shape)
         scale = float((size / (h, w)).max() * np.exp(rng.uniform(0, np.log(BACKDROP_ZOOM))))
         overhang = (np.array([h, w]) * scale - size) / 2
         y, x = (size - 1) / 2 + rng.uniform(-1, 1, size=2) * overhang
@@ -229,7 +233,7 @@ class SceneMaker:
             scale=scale,
             is_mirrored=bool(rng.random() < 0.5),
         )
-        around = warp(backdrop.image, affine, tile.image.shape[:2], fill=PADDING)
+        around = warp(backdrop, affine, tile.image.shape[:2], fill=PADDING)
         return replace(
             tile,
             image=np.where(is_covered[..., None], tile.image, around),

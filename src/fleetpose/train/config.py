@@ -305,6 +305,8 @@ class TrainConfig:
             is about 1.5 times faster than "32-true" on CPUs with bf16 instructions, and slower on others.
         threads: CPU threads for the arithmetic, 0 for the library's own choice.
         workers: processes that draw scenes; one is plenty for the small networks.
+        cache_mb: MiB of decoded pictures that each of those processes keeps, so as not to decode them again;
+            0 for none.
         log_every_steps: steps between lines of the log.
         checkpoint_every_s: seconds between checkpoints.
         validation: sets that are scored.
@@ -333,6 +335,7 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: int = 0
     workers: int = 1
+    cache_mb: int = 1024
     log_every_steps: int = 50
     checkpoint_every_s: float = 120.0
     validation: tuple[ValidationSet, ...] = ()
@@ -350,6 +353,7 @@ class TrainConfig:
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
         _require(self.threads >= 0, "threads", "at least 0", self.threads)
         _require(self.workers >= 0, "workers", "at least 0", self.workers)
+        _require(self.cache_mb >= 0, "cache_mb", "at least 0", self.cache_mb)
         _require(self.log_every_steps >= 1, "log_every_steps", "at least 1", self.log_every_steps)
         _require(self.validate_every_s >= 0, "validate_every_s", "at least 0", self.validate_every_s)
         _require(self.short_side >= 1, "short_side", "at least 1", self.short_side)

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from fleetpose.data.crops import CropMaker
+from fleetpose.data.pictures import PictureCache
 from fleetpose.data.scenes import SceneMaker
 from fleetpose.skeletons import load_skeleton
 from fleetpose.train.config import TrainConfig
@@ -51,7 +52,12 @@ def scene_makers(config: TrainConfig) -> list[SceneMaker]:
         DatasetError: pictures or labels are missing or broken.
     """
     has_outlines = any(phase.scenes.paste.chance > 0 for phase in config.phases)
-    maker = SceneMaker(config.sources, load_skeleton(config.skeleton), has_outlines=has_outlines)
+    maker = SceneMaker(
+        config.sources,
+        load_skeleton(config.skeleton),
+        has_outlines=has_outlines,
+        cache=PictureCache(config.cache_mb),
+    )
     maker.check_pictures()
     return [maker.with_settings(phase.scenes) for phase in config.phases]
 
@@ -62,6 +68,6 @@ def crop_makers(config: TrainConfig) -> list[CropMaker]:
     Raises:
         DatasetError: pictures or labels are missing or broken.
     """
-    maker = CropMaker(config.sources, load_skeleton(config.skeleton))
+    maker = CropMaker(config.sources, load_skeleton(config.skeleton), cache=PictureCache(config.cache_mb))
     maker.check_pictures()
     return [maker.with_settings(phase.crops) for phase in config.phases]
