@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -139,6 +140,8 @@ def _convert(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 - a t
         return value if isinstance(value, hint) else _convert_dataclass(hint, value, where)
     if hint is float:
         value = _as_float(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where} must be a finite number, got {value}")
     elif hint is Path and isinstance(value, str):
         value = Path(value)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
@@ -182,7 +185,10 @@ def _as_float(value: object) -> object:
     """Make whole numbers and exponents without a point float; return anything else as it is."""
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     is_exponent = isinstance(value, str) and _EXPONENT_WITHOUT_POINT.fullmatch(value)
-    return float(value) if is_whole or is_exponent else value  # type: ignore[arg-type]  # one of the two
+    try:
+        return float(value) if is_whole or is_exponent else value  # type: ignore[arg-type]  # one of the two
+    except OverflowError:  # a whole number beyond what float holds
+        return math.inf
 
 
 def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
