@@ -115,6 +115,16 @@ def test_rendered_masks_become_the_classes_of_streets_where_there_are_such(tmp_p
     assert {Semantic(value).name for value in SYNTH.values} >= {s.name for s in Semantic if 0 < s < 10}
 
 
+@pytest.mark.parametrize("record", [{"semantic_file": "m.png"}, {"file_name": "a.jpg", "semantic_file": 3}])
+def test_rendered_pictures_whose_files_are_not_named_are_refused(tmp_path, record):
+    (tmp_path / "labels.json").write_text(json.dumps({"images": [record]}))
+
+    with pytest.raises(
+        DatasetError, match=r"labels\.json names masks, but some of its pictures lack a file_name"
+    ):
+        read_synth(tmp_path / "labels.json")
+
+
 def test_rendered_pictures_without_masks_say_how_to_get_them(tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}]}))
 

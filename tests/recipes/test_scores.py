@@ -26,6 +26,9 @@ PERSON = {
 }
 
 
+ROAD = {"id": 1, "file_name": "1.png", "semantic_file": "1_mask.png"}
+
+
 def write_labels(folder, *people):
     """Annotations of one picture, which is there."""
     (folder / "1.png").touch()
@@ -36,6 +39,13 @@ def write_labels(folder, *people):
     }
     (folder / "labels.json").write_text(json.dumps(data))
     return folder / "labels.json"
+
+
+def write_folders(folder, *classes):
+    """A folder of one picture for each class."""
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.png").touch()
 
 
 @pytest.fixture
@@ -53,7 +63,12 @@ def test_a_best_by_that_is_no_score_is_refused_before_training(config):
 
 @pytest.mark.parametrize("best_by", ["", "mine/PCK", "image_folder/top1", "synth/mIoU"])
 def test_a_best_by_that_is_a_score_is_taken(config, tmp_path, best_by):
-    pictures = (PictureSet("image_folder", tmp_path), PictureSet("synth", tmp_path))
+    write_folders(tmp_path / "classes" / "val", "cat", "dog")
+    (tmp_path / "synth.json").write_text(json.dumps({"images": [ROAD]}))
+    pictures = (
+        PictureSet("image_folder", tmp_path / "classes", split="val"),
+        PictureSet("synth", tmp_path / "synth.json"),
+    )
 
     assert validator(replace(config, best_by=best_by, validation_pictures=pictures)) is not None
 
@@ -94,6 +109,30 @@ def test_a_missing_picture_is_named_before_training(config, tmp_path):
 
     with pytest.raises(DatasetError, match=r"1 of the 1 pictures .* the first is 1\.png"):
         validator(config)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat"], "must have the classes of .*, in the same order; class 1 is nothing instead of dog"),
+        (["cat", "cow", "dog"], "class 1 is cow instead of dog"),
+        ([], "holds no picture; expected a folder per class"),
+    ],
+)
+def test_pictures_of_other_classes_are_refused_before_training(config, tmp_path, classes, message):
+    write_folders(tmp_path / "train", "cat", "dog")
+    write_folders(tmp_path / "val", *classes)
+    taught, checked = (PictureSet("image_folder", tmp_path, split=split) for split in ("train", "val"))
+    settings = replace(config, pictures=(taught,), validation_pictures=(taught,))
+    assert validator(settings) is not None
+
+    with pytest.raises(DatasetError, match=rf"^validation pictures {tmp_path}.* {message}"):
+        validator(replace(settings, validation_pictures=(checked,)))
+
+
+def test_street_scenes_without_labels_are_refused_before_training(config, tmp_path):
+    with pytest.raises(DatasetError, match=f"^validation pictures {tmp_path}: "):
+        validator(replace(config, validation_pictures=(PictureSet("cityscapes", tmp_path, split="val"),)))
 
 
 def test_keypoints_of_ones_own_are_found_among_those_of_the_labels(config, tmp_path):

@@ -14,7 +14,7 @@ from fleetpose.data.paste import PasteSettings
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.models import build
 from fleetpose.train.checkpoint import load_checkpoint
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, PictureSet
 from fleetpose.train.networks import build_network
 from fleetpose.train.tasks import task_of
 from fleetpose.train.tasks.numbered import crop_makers, scene_makers
@@ -113,6 +113,32 @@ def test_pictures_are_kept_decoded_as_the_run_says(tiny, tmp_path, makers_of, ca
     else:
         with pytest.raises(DatasetError, match="cannot read the picture"):
             draw(makers[-1])
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["ab", "ab"], None),
+        (["ab", "ac"], r"1 must have the classes of .*0, in the same order; class 1 is c instead of b"),
+        (["ab", "abc"], "class 2 is c instead of nothing"),
+        (["abc", "ab"], "tells 2 classes, but the data have 3; set num_classes"),
+        ([], "tells 2 classes, but the data have none; set num_classes"),
+    ],
+)
+def test_pictures_for_classification_share_their_classes(config, tmp_path, folders, message):
+    for number, classes in enumerate(folders):
+        for name in classes:
+            (tmp_path / str(number) / name).mkdir(parents=True)
+            (tmp_path / str(number) / name / "1.png").touch()
+    sets = tuple(PictureSet("image_folder", tmp_path / str(n), split="") for n in range(len(folders)))
+    settings = replace(config, model="efficientnet-bm4", pictures=sets, num_classes=2)
+    task = task_of(build_network(settings), settings)
+
+    if message is None:
+        assert len(task.datasets()) == len(settings.phases)
+    else:
+        with pytest.raises(DatasetError, match=message):
+            task.datasets()
 
 
 def test_a_network_without_losses_is_refused_with_what_it_returns(config):

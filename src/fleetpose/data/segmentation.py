@@ -27,6 +27,10 @@ from fleetpose.geometry import PADDING, Image, similarity, warp
 from fleetpose.media.images import IMAGE_SUFFIXES, quiet_opencv, read_image
 
 
+#: What names the picture and its label picture in the files of `fleetpose synth`.
+_SYNTH_FILES = ("file_name", "semantic_file")
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentedPicture:
     """A picture, its label picture, and what the pixels of that mean."""
@@ -126,10 +130,13 @@ def read_synth(annotations: Path, *, root: Path | None = None) -> list[Segmented
     data = read_json(annotations)
     folder = root or annotations.parent
     records = data.get("images", []) if isinstance(data, dict) else []
+    masked = [record for record in records if isinstance(record, dict) and "semantic_file" in record]
+    if not all(isinstance(record.get(key), str) for record in masked for key in _SYNTH_FILES):
+        files = " and ".join(_SYNTH_FILES)
+        raise DatasetError(f"{annotations} names masks, but some of its pictures lack a {files} in words")
     pictures = [
         SegmentedPicture(folder / record["file_name"], folder / record["semantic_file"], SYNTH)
-        for record in records
-        if "semantic_file" in record
+        for record in masked
     ]
     if not pictures:
         raise DatasetError(

@@ -31,7 +31,7 @@ from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.config import PictureSet, TrainConfig, ValidationSet
-from fleetpose.train.tasks.classes import class_names, read_classified, read_segmented
+from fleetpose.train.tasks.classes import class_names, difference, read_classified, read_segmented
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def validator(config: TrainConfig) -> Score | None:
     are there are read now, so that what is wrong with them does not come to light after hours of training.
 
     Raises:
-        DatasetError: a set of people cannot be scored.
+        DatasetError: a set cannot be read or scored.
         ConfigError: `best_by` is none of the scores.
     """
     people = [item for item in config.validation if _is_there(item)]
@@ -62,6 +62,8 @@ def validator(config: TrainConfig) -> Score | None:
     _check_best_by(config, people, pictures)
     for item in people:
         _check_set(config, item)
+    for one in pictures:
+        _check_pictures(config, one)
 
     def validate(network: PoseNetwork) -> dict[str, float]:
         scores: dict[str, float] = {}
@@ -101,6 +103,22 @@ def _check_set(config: TrainConfig, item: ValidationSet) -> None:
         )
     except DatasetError as error:
         raise DatasetError(f"validation set {item.name}: {error}") from error
+
+
+def _check_pictures(config: TrainConfig, item: PictureSet) -> None:
+    """Refuse pictures with classes that cannot be read or scored before the time of training is spent."""
+    where = f"validation pictures {item.root}"
+    try:
+        classes = read_classified(item).classes if _is_whole(item) else ()
+        if not classes:
+            read_segmented(item)
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    for other in config.pictures if classes else ():
+        known = read_classified(other).classes
+        if known != classes:
+            reason = difference(classes, known)
+            raise DatasetError(f"{where} must have the classes of {other.root}, in the same order; {reason}")
 
 
 def _metric(skeleton: Skeleton) -> str:

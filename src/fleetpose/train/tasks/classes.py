@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -178,13 +179,19 @@ class Classification(_Classes):
     def datasets(self) -> Sequence[Dataset[Item]]:
         """One dataset of crops per phase."""
         sets = [read_classified(item) for item in self._config.pictures]
-        names = {one.classes for one in sets}
-        if len(names) != 1 or len(next(iter(names))) != self._field.channels:
-            found = " and ".join(str(len(one)) for one in names) or "none"
+        names = sets[0].classes if sets else ()
+        if len(names) != self._field.channels:
             raise DatasetError(
-                f"{self._config.model} tells {self._field.channels} classes, but the data have {found}; "
-                f"set num_classes"
+                f"{self._config.model} tells {self._field.channels} classes, but the data have "
+                f"{len(names) or 'none'}; set num_classes"
             )
+        first = self._config.pictures[0].root
+        for item, one in zip(self._config.pictures, sets, strict=True):
+            if one.classes != names:
+                reason = difference(one.classes, names)
+                raise DatasetError(
+                    f"{item.root} must have the classes of {first}, in the same order; {reason}"
+                )
         pictures = [picture for one in sets for picture in one.pictures]
         return [
             ClassifiedDataset(
@@ -251,6 +258,13 @@ class PoseAndSegmentation(_Classes):
         classes = self._class_loss(predicted, labels)
         total = parts.pop("total") + self._config.loss.classes * classes
         return {**parts, "classes": classes, "total": total}
+
+
+def difference(classes: Sequence[str], expected: Sequence[str]) -> str:
+    """Tell in words where two lists of classes first part."""
+    pairs = enumerate(zip_longest(classes, expected, fillvalue="nothing"))
+    number, (got, wanted) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    return f"class {number} is {got} instead of {wanted}"
 
 
 def class_names(config: TrainConfig, count: int) -> tuple[str, ...]:
