@@ -26,7 +26,6 @@ from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import PADDING, Image, similarity, warp
 from fleetpose.media.images import IMAGE_SUFFIXES, quiet_opencv, read_image
 
-
 #: What names the picture and its label picture in the files of `fleetpose synth`.
 _SYNTH_FILES = ("file_name", "semantic_file")
 
