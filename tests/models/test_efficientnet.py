@@ -11,6 +11,7 @@ from fleetpose.errors import UnknownNameError
 from fleetpose.models.efficientnet import (
     B0_STAGES,
     VARIANTS,
+    DropBlock,
     EfficientNet,
     EfficientNetBackbone,
     EfficientNetConfig,
@@ -151,6 +152,13 @@ def test_blocks_are_kept_in_evaluation_and_when_not_asked_to_drop(probability, t
     block = residual_block(probability).train(training)
 
     assert block(torch.zeros(50, 8, 2, 2)).eq(1).all()
+
+
+def test_dropping_keeps_half_precise_maps_half_precise():
+    dropped = DropBlock(0.5).train()(torch.ones(64, 2, 3, 3, dtype=torch.bfloat16))
+
+    assert dropped.dtype == torch.bfloat16
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
 
 
 def test_a_block_that_changes_shape_has_no_residual_to_drop():

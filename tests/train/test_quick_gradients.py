@@ -1,3 +1,4 @@
+import copy
 from contextlib import nullcontext
 
 import numpy as np
@@ -49,15 +50,19 @@ def test_gradients_equal_the_ordinary_ones(kernel, stride, batch, channels, size
     assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
 
 
-@pytest.mark.parametrize("padding", [0, (1, 3), (3, 0)])
-def test_any_border_is_right(padding):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [0, (1, 3), (3, 0), 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_border_is_right(padding, stride, dtype):
     torch.manual_seed(0)
-    x, weight = torch.randn(2, 20, 11, 14), torch.randn(20, 1, 5, 5)
+    x, weight = torch.randn(2, 20, 11, 14).to(dtype), torch.randn(20, 1, 5, 5).to(dtype)
+    settings = {"padding": padding, "stride": stride}
 
-    quick = _gradients(x, weight, quick_gradients(CPU), padding=padding)
-    ordinary = _gradients(x, weight, nullcontext(), padding=padding)
+    quick = _gradients(x, weight, quick_gradients(CPU), **settings)
+    ordinary = _gradients(x.float(), weight.float(), nullcontext(), **settings)
 
-    assert all(_is_near(a, b, 1e-5) for a, b in zip(quick, ordinary, strict=True))
+    tolerance = 1e-5 if dtype == torch.float32 else 4e-3
+    assert all(_is_near(a, b, tolerance) for a, b in zip(quick, ordinary, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -205,25 +210,36 @@ def test_nothing_changes_on_other_devices_and_without_numba(monkeypatch):
     assert not _is_quick(without)
 
 
-def test_a_training_step_of_litepose_is_the_ordinary_one_within_rounding():
+@pytest.mark.parametrize("variant", ["litepose-xs", "slimdeconv-plain"])
+def test_a_training_step_is_as_exact_as_the_ordinary_one(variant):
     torch.manual_seed(0)
-    network = build("litepose-xs", num_keypoints=17).double().float().train()
-    network.to(memory_format=torch.channels_last)
-    images, found = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last), []
-    names = list(network.state_dict())
+    network = build(variant, num_keypoints=17).double().train().to(memory_format=torch.channels_last)
+    images, start = torch.rand(2, 3, 128, 128).double(), copy.deepcopy(network.state_dict())
 
-    for way in (nullcontext(), quick_gradients(CPU)):
-        network.zero_grad()
-        with way:
-            maps = network(images)
-        sum((one**2).mean() for one in maps.values()).backward()
-        found.append({name: weight.grad.clone() for name, weight in network.named_parameters()})
+    exact = _step(network, images, nullcontext())
+    network.load_state_dict(start)
+    ordinary = _step(network.float(), images.float(), nullcontext())
+    network.load_state_dict(start)
+    quick = _step(network, images.float(), quick_gradients(CPU))
 
-    ordinary, quick = found
-    assert list(network.state_dict()) == names
-    whole = torch.cat([grad.flatten() for grad in ordinary.values()]).norm()
-    assert all((quick[name] - ordinary[name]).norm() <= 1e-4 * whole for name in ordinary)
-    assert any(not quick[name].equal(ordinary[name]) for name in ordinary)
+    assert list(quick) == list(exact)
+    whole = torch.cat([one.flatten() for one in exact.values()]).norm()
+    worst, worst_ordinary = (
+        max((found[name] - exact[name]).norm() / whole for name in exact) for found in (quick, ordinary)
+    )
+    assert worst <= 1.5 * worst_ordinary
+    assert any(not quick[name].equal(ordinary[name]) for name in exact)
+
+
+def _step(network, images, way):
+    """Gradients and running statistics after a step, as float64."""
+    network.zero_grad()
+    with way:
+        maps = network(images.contiguous(memory_format=torch.channels_last))
+    sum((one**2).mean() for one in maps.values()).backward()
+    grads = {name: weight.grad.double().clone() for name, weight in network.named_parameters()}
+    statistics = {name: buffer.double().clone() for name, buffer in network.named_buffers()}
+    return grads | statistics
 
 
 def test_machine_code_is_kept_on_disk(tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ class DropBlock(nn.Module):
         if not self.training or self.probability == 0:
             return x
         kept = torch.rand(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device) >= self.probability
-        return x * (kept / (1 - self.probability))
+        return x * (kept / (1 - self.probability)).to(x.dtype)  # or maps would be float32 from here on
 
 
 class MBConv(nn.Module):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,8 +129,18 @@ class SqueezeExcite(nn.Module):
         return x * gates
 
 
+def normalised(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor | None) -> Tensor:
+    """`activation(norm(x) + residual)`, in such a way that a mode of PyTorch's can do all of it at once."""
+    if has_torch_function_unary(x):
+        out: Tensor = handle_torch_function(normalised, (x,), norm, activation, x, residual)
+        return out
+    maps = norm(x)
+    found: Tensor = activation(maps if residual is None else maps + residual)
+    return found
+
+
 class ConvBN(nn.Module):
-    """Convolution, batch normalisation, activation."""
+    """Convolution, batch normalisation, the sum with a residual connection if there is one, activation."""
 
     def __init__(
         self, conv: nn.Conv2d | nn.ConvTranspose2d, activation: Activation = Activation.NONE
@@ -140,10 +150,9 @@ class ConvBN(nn.Module):
         self.norm = nn.BatchNorm2d(conv.out_channels)
         self.activation = activation.module()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
-        out: Tensor = self.activation(self.norm(self.conv(x)))
-        return out
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`, the shape of `residual`."""
+        return normalised(self.norm, self.activation, self.conv(x), residual)
 
 
 def conv2d(
@@ -192,13 +201,12 @@ class BasicBlock(nn.Module):
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
         self.first = ConvBN(conv2d(in_channels, out_channels, kernel=3, stride=stride), Activation.RELU)
-        self.second = ConvBN(conv2d(out_channels, out_channels, kernel=3))
+        self.second = ConvBN(conv2d(out_channels, out_channels, kernel=3), Activation.RELU)
         self.shortcut = _shortcut(in_channels, out_channels, stride)
-        self.activation = Activation.RELU.module()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → `[B, C', H / stride, W / stride]`."""
-        out: Tensor = self.activation(self.second(self.first(x)) + self.shortcut(x))
+        out: Tensor = self.second(self.first(x), self.shortcut(x))
         return out
 
 
@@ -213,13 +221,12 @@ class Bottleneck(nn.Module):
         self.first = ConvBN(conv2d(in_channels, width), Activation.RELU)
         # Published weights are of networks whose 3 x 3 convolution strides; the paper lets the first one.
         self.second = ConvBN(conv2d(width, width, kernel=3, stride=stride), Activation.RELU)
-        self.third = ConvBN(conv2d(width, out_channels))
+        self.third = ConvBN(conv2d(width, out_channels), Activation.RELU)
         self.shortcut = _shortcut(in_channels, out_channels, stride)
-        self.activation = Activation.RELU.module()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` → `[B, 4 * width, H / stride, W / stride]`."""
-        out: Tensor = self.activation(self.third(self.second(self.first(x))) + self.shortcut(x))
+        out: Tensor = self.third(self.second(self.first(x)), self.shortcut(x))
         return out
 
 

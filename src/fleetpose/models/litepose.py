@@ -46,6 +46,7 @@ from fleetpose.models.layers import (
     deconv2x,
     init_predictors,
     init_weights,
+    normalised,
     round_channels,
 )
 from fleetpose.models.state_dicts import rename_keys
@@ -94,8 +95,8 @@ class _InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.depthwise(self.expand(x)))
-        return out + x if self.residual else out
+        out: Tensor = self.project(self.depthwise(self.expand(x)), x if self.residual else None)
+        return out
 
 
 class _FusedUpsample(nn.Module):
@@ -109,8 +110,7 @@ class _FusedUpsample(nn.Module):
         self.activation = Activation.RELU.module()
 
     def forward(self, refined: Tensor, raw: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.norm(self.refined(refined) + self.raw(raw)))
-        return out
+        return normalised(self.norm, self.activation, self.refined(refined) + self.raw(raw), None)
 
 
 class _SeparablePredictor(nn.Module):

@@ -30,6 +30,7 @@ from fleetpose.models.layers import (
     deconv2x,
     init_predictors,
     init_weights,
+    normalised,
 )
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class _FusedUpsample(nn.Module):
         self.activation = Activation.RELU.module()
 
     def forward(self, deep: Tensor, trunk: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.norm(self.deep(deep) + self.trunk(trunk)))
-        return out
+        return normalised(self.norm, self.activation, self.deep(deep) + self.trunk(trunk), None)
 
 
 class SlimDeconvPlain(PoseNetwork):

@@ -33,7 +33,12 @@ def drawing_kernel(function: Function) -> Function:
     return _compiled(function, _nrt=False)
 
 
-def _compiled(function: Function, **settings: bool) -> Function:
+def learning_kernel(function: Function) -> Function:
+    """Compile a function as `drawing_kernel` does, but what is no number (NaN) stays none."""
+    return _compiled(function, _nrt=False, fastmath={"contract", "nsz", "arcp"})
+
+
+def _compiled(function: Function, **settings: bool | set[str]) -> Function:
     numba = require("numba", extra="synth")
     # Without numpy's error model every division carries a test for zero and a way to raise.
     options = {"cache": True, "fastmath": True, "nogil": True, "error_model": "numpy"} | settings

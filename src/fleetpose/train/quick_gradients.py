@@ -2,19 +2,18 @@
 
 PyTorch leaves depthwise convolutions to oneDNN, whose gradient of the weights of 5 x 5 and 7 x 7 kernels
 takes seven times as long as the convolution, and in bfloat16 thirty times. Inside `quick_gradients` that
-gradient is summed by `fleetpose.train.tap_sums` instead. In bfloat16 oneDNN takes seven to thirty times as
-long for the gradient of the input, too, where the stride is 2; that one is computed in float32. The gradient
-of a mean over the picture, in squeeze-and-excitation, is written out in an order of memory that adds up
-slowly with others; here it is not written out. All else about a network stays as it is.
+gradient is summed by `fleetpose.train.tap_sums` instead. Its gradient of the input takes two to four times as
+long as the convolution; here that is one more convolution, with the kernel turned by half a turn, and where
+the stride is 2 and numbers are bfloat16 `tap_sums` again. Normalisation, what is added to it and its
+activation are one layer, `fleetpose.train.quick_norms`. The gradient of a mean over the picture, in
+squeeze-and-excitation, is written out in an order of memory that adds up slowly with others; here it is not
+written out. All else about a network stays as it is.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from fleetpose.models.layers import normalised
+from fleetpose.train.flat import flat_array, share
+from fleetpose.train.quick_norms import quick_norm
+
 #: The smallest kernel for which summing is worth while; oneDNN's own gradient is good below.
 _LEAST_KERNEL: Mapping[torch.dtype, int] = {torch.float32: 5, torch.bfloat16: 3}
 _GREATEST_KERNEL = 7
@@ -35,7 +38,7 @@ _LEAST_CHANNELS = 16
 
 
 def quick_gradients(device: torch.device) -> AbstractContextManager[object]:
-    """Take gradients of depthwise convolutions and of means by quicker ways, for what is computed within.
+    """Take gradients of depthwise convolutions, normalisation and means by quicker ways, for what is within.
 
     Networks, their names and their outputs are the same, and gradients to within rounding; they do not depend
     on the number of threads. Without numba, and on other devices than CPUs, nothing changes at all.
@@ -106,6 +109,10 @@ class _QuickGradients(TorchFunctionMode):
             asked = _Convolution(*args, **kwargs)
             if asked.is_learnt_depthwise():
                 return asked.learning_quickly()
+        if func is normalised:
+            found = quick_norm(*args)
+            if found is not None:
+                return found
         if func is functional.adaptive_avg_pool2d and args[1:] == (1,) and torch.is_grad_enabled():
             return _Mean.apply(args[0])  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
@@ -162,25 +169,53 @@ def _input_gradient(
     x: Tensor, grad: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """Gradient of the output `[B, C, h, w]` and weights `[C, 1, k, k]` → that of the input `[B, C, H, W]`."""
-    dtype = x.dtype
-    if dtype == torch.bfloat16 and max(stride) > 1:
-        # Of the input only the shape and the order in memory matter.
-        x, grad = torch.empty_like(x, dtype=torch.float32), grad.float()
+    dtype, kernel = x.dtype, weight.shape[-1]
+    if max(stride) == 1 and max(padding) < kernel:
+        # The same sums are those of a convolution of the gradient with the kernel turned by half a turn.
+        border = [kernel - 1 - length for length in padding]
+        turned = weight.flip(2, 3).to(dtype)
+        return torch.conv2d(grad.to(dtype), turned, None, stride, border, groups=len(weight))
+    if dtype == torch.bfloat16:
+        return _spread(x, grad.to(dtype), weight, stride[0], padding)
     found: Tensor = torch.ops.aten.convolution_backward(
-        *(grad, x, weight.to(x.dtype), None, stride, padding, (1, 1)),
+        *(grad, x, weight.to(dtype), None, stride, padding, (1, 1)),
         *(False, (0, 0), len(weight), (True, False, False)),
     )[0]
-    return found.to(dtype)
+    return found
+
+
+def _spread(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+    """As `_input_gradient`, by `tap_spreader`; of the input only the shape matters."""
+    from fleetpose.train.tap_sums import tap_spreader  # noqa: PLC0415 - needs numba
+
+    B, C, H, W = x.shape
+    (h, w), kernel = grad.shape[2:], weight.shape[-1]
+    found = torch.empty_like(x, memory_format=torch.channels_last)
+    grads, weights, outputs = (
+        flat_array(grad),
+        flat_array(weight.float().permute(1, 0, 2, 3)),
+        flat_array(found),
+    )
+
+    def spread_rows(first: int, last: int) -> None:
+        taps = np.empty((2, kernel * kernel), np.int64)  # each thread its own
+        tap_spreader()(
+            grads, weights, H, W, C, h, w, kernel, stride, *padding, first, last, taps, outputs
+        )  # fmt: skip
+
+    share(spread_rows, B * H, threads=min(torch.get_num_threads(), B * H))
+    return found
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: tuple[int, int]) -> Tensor:
     """Input `[B, C, H, W]` and gradient of the output `[B, C, h, w]` → that of weights `[C, 1, k, k]`."""
-    from fleetpose.train.tap_sums import LANES, tap_summer  # noqa: PLC0415 - needs numba
+    from fleetpose.train.lanes import LANES  # noqa: PLC0415 - needs numba
+    from fleetpose.train.tap_sums import tap_summer  # noqa: PLC0415 - so does this
 
     B, C, H, W = x.shape
     h, w = grad.shape[2:]
     top, left = padding
-    inputs, grads, blocks = _flat(x), _flat(grad), -(-C // LANES)
+    inputs, grads, blocks = flat_array(x), flat_array(grad), -(-C // LANES)
     length = max((w - 1) * stride + kernel, left + W)
     sums = torch.zeros(blocks, kernel, kernel, LANES)
     flat_sums, summer = sums.view(-1).numpy(), tap_summer(kernel, stride)
@@ -189,29 +224,8 @@ def _weight_gradient(x: Tensor, grad: Tensor, kernel: int, stride: int, padding:
         room = [np.zeros(cells * LANES, np.float32) for cells in (kernel * length, w)]  # each thread its own
         summer(inputs, grads, B, H, W, C, h, w, top, left, first, last, *room, flat_sums)
 
-    _share(sum_blocks, blocks, threads=min(torch.get_num_threads(), blocks))
+    share(sum_blocks, blocks, threads=min(torch.get_num_threads(), blocks))
     by_channel = sums.permute(0, 3, 1, 2).reshape(blocks * LANES, 1, kernel, kernel)
     # The last block ends with the last channel and repeats some of the block before.
     before, own = (blocks - 1) * LANES, C - (blocks - 1) * LANES
     return torch.cat([by_channel[:before], by_channel[-own:]])
-
-
-def _flat(images: Tensor) -> np.ndarray[Any, Any]:
-    """`[B, C, H, W]` → `[B * H * W * C]`, without a copy if channels are last; bfloat16 as bits."""
-    flat = images.detach().permute(0, 2, 3, 1).contiguous().view(-1)
-    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
-
-
-def _share(work: Callable[[int, int], None], count: int, *, threads: int) -> None:
-    """Do `work(first, last)` for 0 … count, in as many parts as threads; they do not hold Python's lock."""
-    ends = [count * number // threads for number in range(threads + 1)]
-    first, *rest = itertools.pairwise(ends)
-    others = [_pool(threads).submit(work, *part) for part in rest]
-    work(*first)
-    for other in others:
-        other.result()
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="depthwise")

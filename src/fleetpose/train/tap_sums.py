@@ -1,11 +1,11 @@
 # ruff: noqa: ANN401, ARG001, PLR0917
-"""Gradient of a depthwise convolution's weights, compiled by numba, which must be installed.
+"""Gradients of a depthwise convolution, compiled by numba, which must be installed.
 
 The weight's gradient at a tap of the kernel is the sum, over all cells, of the output's gradient times the
 input below that tap. oneDNN takes seven to thirty times as long for it as for the convolution itself. Here
 sixteen channels go together, as the lanes of one vector of LLVM's, and a row of the kernel as that many sums,
-which stay in registers. Numba knows no such vectors, so the two inner loops are written in LLVM's own
-language (hence arguments without types, and unused ones: numba wants them so); all around them is Python.
+which stay in registers. The two inner loops are written in LLVM's own language, which knows vectors (hence
+arguments without types, and unused ones: numba wants them so); all around them is Python.
 """
 
 from __future__ import annotations
@@ -19,15 +19,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fleetpose.synth.arrays import Array, drawing_kernel
-
-#: Channels that go together: a vector of AVX-512; LLVM splits it where vectors are shorter.
-LANES = 16
-
-_INDEX = ir.IntType(64)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_BITS = ir.VectorType(ir.IntType(32), LANES)
-_HALF_BITS = ir.VectorType(ir.IntType(16), LANES)
+from fleetpose.synth.arrays import Array, drawing_kernel, learning_kernel
+from fleetpose.train.lanes import FLOATS, INDEX, LANES, address, floats, is_half, load, store, times_plus
 
 #: What numba wants of an intrinsic: its signature, and how to write its code.
 _Code = tuple[Any, Callable[..., Any]]
@@ -73,24 +66,92 @@ def tap_summer(kernel: int, stride: int) -> Callable[..., None]:
     return drawing_kernel(sum_taps)
 
 
+@functools.cache
+def tap_spreader() -> Callable[..., None]:
+    """Compile the gradient of the input, for any kernel and stride.
+
+    Each cell of the input takes, from those cells of the output that saw it, their gradient times the weight
+    with which they saw it.
+
+    Returns:
+        A function of, in this order,
+
+        * grads: flat `[B, h, w, C]`, float32, or bfloat16 as uint16; C >= `LANES`;
+        * weights: flat `[kernel, kernel, C]`, float32;
+        * H, W, C, h, w, kernel, stride;
+        * top, left: how many rows and columns of zeros surround the input;
+        * first, last: which rows of all pictures together to write;
+        * taps: room to work in, int64 `[2, kernel * kernel]`;
+        * outputs: flat `[B, H, W, C]`, of the kind of `grads`.
+    """
+
+    def spread(
+        grads: Array, weights: Array, H: int, W: int, C: int, h: int, w: int, kernel: int, stride: int,
+        top: int, left: int, first: int, last: int, taps: Array, outputs: Array,
+    ) -> None:  # fmt: skip
+        for row in range(first, last):
+            b, Y = divmod(row, H)
+            for X in range(W):
+                count = 0
+                for tap_y in range((Y + top) % stride, kernel, stride):
+                    y = (Y + top - tap_y) // stride
+                    if 0 <= y < h:
+                        for tap_x in range((X + left) % stride, kernel, stride):
+                            x = (X + left - tap_x) // stride
+                            if 0 <= x < w:
+                                taps[0, count] = ((b * h + y) * w + x) * C
+                                taps[1, count] = (tap_y * kernel + tap_x) * C
+                                count += 1
+                _gather(grads, weights, taps[0], taps[1], count, C, outputs, (row * W + X) * C)
+
+    return learning_kernel(spread)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _copy_row(_: Any, target: Any, at: Any, source: Any, start: Any, cells: Any, step: Any) -> _Code:
     """Copy `LANES` channels of each cell, `step` numbers apart, to one beside the other, as float32."""
-    is_half = source.dtype == types.uint16
 
     def write(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        source_type = _HALF_BITS if is_half else _FLOATS
-        to = _address(context, builder, signature, args, 0, args[1])
-        come_from = _address(context, builder, signature, args, 2, args[3])
+        to = address(context, builder, signature, args, 0, args[1])
+        come_from = address(context, builder, signature, args, 2, args[3])
         with cgutils.for_range(builder, args[4]) as loop:
-            values = _load(builder, come_from, builder.mul(loop.index, args[5]), source_type)
-            if is_half:  # bfloat16 is the upper half of float32
-                upper = builder.shl(builder.zext(values, _BITS), ir.Constant(_BITS, [16] * LANES))
-                values = builder.bitcast(upper, _FLOATS)
-            _store(builder, values, to, builder.mul(loop.index, _INDEX(LANES)))
+            values = load(builder, come_from, builder.mul(loop.index, args[5]), half=is_half(source))
+            store(builder, values, to, builder.mul(loop.index, INDEX(LANES)))
         return context.get_dummy_value()
 
     return types.void(target, types.intp, source, types.intp, types.intp, types.intp), write
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _gather(
+    _: Any, grads: Any, weights: Any, grads_at: Any, weights_at: Any, count: Any, channels: Any, outputs: Any,
+    start: Any,
+) -> _Code:  # fmt: skip
+    """Write the sums of `count` products of cells to a cell, `channels` numbers each."""
+
+    def write(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        numbers = (0, 1, 2, 3, 6)
+        come_from, by, from_at, by_at, to = (
+            address(context, builder, signature, args, number) for number in numbers
+        )
+        total = cgutils.alloca_once(builder, FLOATS)
+        end = builder.sub(args[5], INDEX(LANES))
+        with cgutils.for_range_slice(builder, INDEX(0), args[5], INDEX(LANES)) as (column, _):
+            # The last vector ends with the last channel.
+            at = builder.select(builder.icmp_signed("<", column, end), column, end)
+            builder.store(floats(0.0), total)
+            with cgutils.for_range(builder, args[4]) as loop:
+                there, weight = (
+                    builder.add(builder.load(builder.gep(one, [loop.index])), at) for one in (from_at, by_at)
+                )
+                product = (load(builder, come_from, there, half=is_half(grads)), load(builder, by, weight))
+                builder.store(times_plus(builder, *product, builder.load(total)), total)
+            sums = builder.load(total)
+            store(builder, sums, to, builder.add(args[7], at), half=is_half(outputs))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(grads, weights, grads_at, weights_at, index, index, outputs, index), write
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -101,50 +162,33 @@ def _add_row(
     taps, pace = kernel.literal_value, stride.literal_value
 
     def write(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        totals = _address(context, builder, signature, args, 2, args[3])
-        inputs = _address(context, builder, signature, args, 4, args[5])
-        grads = _address(context, builder, signature, args, 6)
+        totals = address(context, builder, signature, args, 2, args[3])
+        inputs = address(context, builder, signature, args, 4, args[5])
+        grads = address(context, builder, signature, args, 6)
         before = builder.block
         body, after = builder.append_basic_block("cell"), builder.append_basic_block("row_done")
         builder.branch(body)
         builder.position_at_end(body)
-        cell = builder.phi(_INDEX)
-        olds = [builder.phi(_FLOATS) for _ in range(taps)]
-        grad = _load(builder, grads, builder.mul(cell, _INDEX(LANES)), _FLOATS)
-        below = builder.mul(cell, _INDEX(LANES * pace))
+        cell = builder.phi(INDEX)
+        olds = [builder.phi(FLOATS) for _ in range(taps)]
+        grad = load(builder, grads, builder.mul(cell, INDEX(LANES)))
+        below = builder.mul(cell, INDEX(LANES * pace))
         news = []
         for tap, old in enumerate(olds):
-            value = _load(builder, inputs, builder.add(below, _INDEX(tap * LANES)), _FLOATS)
-            product = builder.fmul(grad, value, flags=("contract",))
-            news.append(builder.fadd(old, product, flags=("contract",)))
-        following = builder.add(cell, _INDEX(1))
+            value = load(builder, inputs, builder.add(below, INDEX(tap * LANES)))
+            news.append(times_plus(builder, grad, value, old))
+        following = builder.add(cell, INDEX(1))
         builder.cbranch(builder.icmp_signed("<", following, args[7]), body, after)
-        cell.add_incoming(_INDEX(0), before)
+        cell.add_incoming(INDEX(0), before)
         cell.add_incoming(following, body)
         for old, new in zip(olds, news, strict=True):
-            old.add_incoming(ir.Constant(_FLOATS, [0.0] * LANES), before)
+            old.add_incoming(floats(0.0), before)
             old.add_incoming(new, body)
         builder.position_at_end(after)
         for tap, new in enumerate(news):
-            at = _INDEX(tap * LANES)
-            _store(builder, builder.fadd(_load(builder, totals, at, _FLOATS), new), totals, at)
+            at = INDEX(tap * LANES)
+            store(builder, builder.fadd(load(builder, totals, at), new), totals, at)
         return context.get_dummy_value()
 
     index = types.intp
     return types.void(kernel, stride, sums, index, row, index, grads, index), write
-
-
-def _address(
-    context: Any, builder: ir.IRBuilder, signature: Any, args: Any, number: int, at: Any = None
-) -> Any:
-    """Address of an array among the arguments, from its number `at` on."""
-    array = cgutils.create_struct_proxy(signature.args[number])(context, builder, args[number])
-    return array.data if at is None else builder.gep(array.data, [at])
-
-
-def _load(builder: ir.IRBuilder, base: Any, at: Any, kind: ir.VectorType) -> Any:
-    return builder.load(builder.bitcast(builder.gep(base, [at]), kind.as_pointer()), align=2)
-
-
-def _store(builder: ir.IRBuilder, values: Any, base: Any, at: Any) -> None:
-    builder.store(values, builder.bitcast(builder.gep(base, [at]), values.type.as_pointer()), align=4)
