@@ -3,6 +3,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.fx
 from torch import nn
 
 from fleetpose.models.layers import Activation, ConvBN, ESwish, conv2d, normalised
@@ -221,3 +222,13 @@ def test_nothing_is_kept_where_nothing_learns():
 def test_a_single_value_per_channel_is_refused_as_ever():
     with quick_gradients(CPU), pytest.raises(ValueError, match="more than 1 value"):
         normalised(nn.BatchNorm2d(16), nn.ReLU(), torch.randn(1, 16, 1, 1), None)
+
+
+def test_tracers_see_the_layers():
+    traced = torch.fx.symbolic_trace(ConvBN(conv2d(3, 16), Activation.RELU))
+
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == [
+        "conv",
+        "norm",
+        "activation",
+    ]

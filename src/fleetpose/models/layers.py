@@ -130,8 +130,11 @@ class SqueezeExcite(nn.Module):
 
 
 def normalised(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor | None) -> Tensor:
-    """`activation(norm(x) + residual)`, in such a way that a mode of PyTorch's can do all of it at once."""
-    if has_torch_function_unary(x):
+    """`activation(norm(x) + residual)`, in such a way that a mode of PyTorch's can do all of it at once.
+
+    What traces layers by stand-ins for tensors, such as torch.fx, sees the layers.
+    """
+    if isinstance(x, Tensor) and has_torch_function_unary(x):
         out: Tensor = handle_torch_function(normalised, (x,), norm, activation, x, residual)
         return out
     maps = norm(x)
