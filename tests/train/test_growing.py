@@ -12,7 +12,7 @@ from fleetpose.settings import to_plain
 from fleetpose.skeletons import CROWDPOSE
 from fleetpose.train.checkpoint import save_checkpoint
 from fleetpose.train.config import LossSettings, Phase, TrainConfig
-from fleetpose.train.growing import grow
+from fleetpose.train.growing import grow, is_deeper, shorten
 from fleetpose.train.networks import build_network, take_starting_weights
 
 
@@ -90,6 +90,48 @@ def test_a_larger_network_or_another_make_is_refused_and_nothing_changes(small, 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def silenced(network, depths):
+    """Let the blocks of each stage after the first so many add nothing."""
+    first = 0
+    for stage, kept in zip(network.encoder.depths, depths, strict=True):
+        for block in network.encoder.blocks[first + kept : first + stage]:
+            torch.nn.init.zeros_(block.project.norm.weight)
+            torch.nn.init.zeros_(block.project.norm.bias)
+        first += stage
+    return network
+
+
+def test_the_shallower_network_computes_what_the_first_blocks_of_each_stage_do():
+    deeper, network = trained("slimdeconv-b1"), build("slimdeconv-b0")
+
+    shorten(network, deeper, deeper.state_dict())
+
+    (expected,) = maps_of(silenced(deeper, network.encoder.depths), (64, 64)).values()
+    (maps,) = maps_of(network, (64, 64)).values()
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+    assert is_deeper(deeper, network)
+    assert not is_deeper(network, deeper)
+
+
+@pytest.mark.parametrize(
+    ("deep", "shallow", "says"),
+    [
+        ("slimdeconv-b0", "slimdeconv-b1", r"stages of encoder have \[1, 2, 2, 3, 3, 4, 1\] blocks"),
+        ("slimdeconv-b3", "slimdeconv-b1", "another make or width: they differ in encoder"),
+        ("litepose-s", "litepose-xs", "another make or width: they differ in"),
+    ],
+)
+def test_shallower_or_wider_networks_cannot_be_shortened_and_nothing_changes(deep, shallow, says):
+    deeper, network = build(deep), build(shallow)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    with pytest.raises(CheckpointError, match=says):
+        shorten(network, deeper, deeper.state_dict())
+
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 @pytest.fixture
 def config():
     return TrainConfig(
@@ -114,6 +156,22 @@ def test_a_run_begins_with_a_smaller_network_for_other_keypoints(config, tmp_pat
     here, there = CROWDPOSE.index("left_wrist"), 9
     torch.testing.assert_close(ours[:, here], theirs[:, there], rtol=1e-4, atol=1e-5)
     assert "left_wrist" in note
+
+
+def test_a_run_begins_with_a_deeper_network(config, tmp_path):
+    path = tmp_path / "b1.pt"
+    deeper = build_network(replace(config, model="slimdeconv-b1"))
+    load_strictly(deeper, trained("slimdeconv-b1").state_dict())
+    given = to_plain(replace(config, model="slimdeconv-b1"))
+    save_checkpoint(path, {"ema": deeper.state_dict(), "config": given, "progress": {}})
+    config = replace(config, init=path)
+    network = build_network(config)
+
+    assert take_starting_weights(network, config) == ""
+
+    (ours,) = maps_of(network, (64, 64)).values()
+    (expected,) = maps_of(silenced(deeper, network.encoder.depths), (64, 64)).values()
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_cannot_begin_with_a_network_of_another_make(config, tmp_path):

@@ -1,14 +1,17 @@
-"""Begin with the weights of a smaller network of the family, such as SlimDeconv-B1 with those of B0.
+"""Begin with the weights of a smaller or a deeper network of the family, such as SlimDeconv-B1 with those of B0.
 
 What the smaller one has learnt is kept: the larger one computes the same at first. Its further channels begin
 with weights of their own, but nothing that was there listens to them yet, and its further blocks add nothing;
 training changes both. The idea is Net2Net's (Chen et al., arXiv:1511.05641), with zeros where that paper
 copies channels.
+
+The other way, a shallower network takes the first blocks of each stage, those that change the channels among
+them. What the last ones added is lost: each only added to what came before it, and training makes up for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from torch import Tensor, nn
@@ -50,6 +53,45 @@ def grow(network: PoseNetwork, smaller: PoseNetwork, weights: Mapping[str, Tenso
         nn.init.zeros_(network.get_parameter(f"{block}project.norm.weight"))
 
 
+def is_deeper(other: PoseNetwork, network: PoseNetwork) -> bool:
+    """Whether stages of `other`'s EfficientNets have more blocks than those of `network`'s."""
+    return any(
+        more > fewer
+        for _, ours, theirs in _shared_backbones(network, other)
+        for more, fewer in zip(theirs.depths, ours.depths, strict=True)
+    )
+
+
+def shorten(network: PoseNetwork, deeper: PoseNetwork, weights: Mapping[str, Tensor]) -> None:
+    """Give `network` the weights of one whose stages have more blocks: the first ones of each stage.
+
+    Args:
+        network: gets the weights.
+        deeper: of the same family and width, for the same keypoints; its values are not read.
+        weights: entries of `deeper` by this package's names.
+
+    Raises:
+        CheckpointError: `deeper` is of another make or width, or shallower somewhere; `network` is unchanged.
+    """
+    kept = dict(weights)
+    for name, backbone, other in _shared_backbones(network, deeper):
+        if any(ours > theirs for ours, theirs in zip(backbone.depths, other.depths, strict=True)):
+            raise CheckpointError(f"it is shallower: stages of {name} have {list(other.depths)} blocks")
+        places = _places(backbone.depths, other.depths)
+        blocks = {f"{name}.blocks.{old}.": f"{name}.blocks.{new}." for new, old in places.items()}
+        kept = {
+            _renamed(entry, blocks): tensor
+            for entry, tensor in kept.items()
+            if entry.startswith(tuple(blocks)) or not entry.startswith(f"{name}.blocks.")
+        }
+    own = network.state_dict()
+    unfit = [name for name, tensor in kept.items() if name not in own or own[name].shape != tensor.shape]
+    unfit += [name for name in own if name not in kept]
+    if unfit:
+        raise CheckpointError(f"it is of another make or width: they differ in {unfit[0]}")
+    load_strictly(network, kept)
+
+
 def _at_their_places(
     network: PoseNetwork, smaller: PoseNetwork, weights: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], set[str]]:
@@ -62,18 +104,26 @@ def _at_their_places(
         CheckpointError: a stage of `smaller` has more blocks.
     """
     given, idle = dict(weights), set()
-    parts = dict(smaller.named_modules())
-    for name, backbone in network.named_modules():
-        other = parts.get(name)
-        if isinstance(backbone, EfficientNetBackbone) and isinstance(other, EfficientNetBackbone):
-            if any(theirs > ours for theirs, ours in zip(other.depths, backbone.depths, strict=True)):
-                raise CheckpointError(f"it is larger: stages of {name} have {list(other.depths)} blocks")
-            places = _places(other.depths, backbone.depths)
-            blocks = {f"{name}.blocks.{old}.": f"{name}.blocks.{new}." for old, new in places.items()}
-            given = {_renamed(entry, blocks): tensor for entry, tensor in given.items()}
-            further = set(range(sum(backbone.depths))) - set(places.values())
-            idle |= {f"{name}.blocks.{place}." for place in further}
+    for name, backbone, other in _shared_backbones(network, smaller):
+        if any(theirs > ours for theirs, ours in zip(other.depths, backbone.depths, strict=True)):
+            raise CheckpointError(f"it is larger: stages of {name} have {list(other.depths)} blocks")
+        places = _places(other.depths, backbone.depths)
+        blocks = {f"{name}.blocks.{old}.": f"{name}.blocks.{new}." for old, new in places.items()}
+        given = {_renamed(entry, blocks): tensor for entry, tensor in given.items()}
+        further = set(range(sum(backbone.depths))) - set(places.values())
+        idle |= {f"{name}.blocks.{place}." for place in further}
     return given, idle
+
+
+def _shared_backbones(
+    network: PoseNetwork, other: PoseNetwork
+) -> Iterator[tuple[str, EfficientNetBackbone, EfficientNetBackbone]]:
+    """EfficientNets that both have by the same name: the name, that of `network`, that of `other`."""
+    parts = dict(other.named_modules())
+    for name, ours in network.named_modules():
+        theirs = parts.get(name)
+        if isinstance(ours, EfficientNetBackbone) and isinstance(theirs, EfficientNetBackbone):
+            yield name, ours, theirs
 
 
 def _places(fewer: tuple[int, ...], more: tuple[int, ...]) -> dict[int, int]:

@@ -33,7 +33,7 @@ from fleetpose.settings import from_plain, to_plain
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint, save_checkpoint
 from fleetpose.train.config import TrainConfig
-from fleetpose.train.growing import grow
+from fleetpose.train.growing import grow, is_deeper, shorten
 from fleetpose.train.transfer import take_weights
 from fleetpose.weights import bundled_models
 
@@ -174,14 +174,15 @@ def _of_another_variant(config: TrainConfig, state: Mapping[str, Any], path: Pat
     if isinstance(other, LitePoseSupernet) and config.model in litepose.VARIANTS:
         load_strictly(other, state["ema"])
         return other.extract(litepose.VARIANTS[config.model]).state_dict()
-    grown = build_network(replace(config, skeleton=given.skeleton))
+    network = build_network(replace(config, skeleton=given.skeleton))
     try:
-        grow(grown, other, state["ema"])
+        take = shorten if is_deeper(other, network) else grow
+        take(network, other, state["ema"])
     except CheckpointError as error:
         raise CheckpointError(
             f"{path} has weights of {given.model}, which {config.model} cannot begin with: {error}"
         ) from error
-    return grown.state_dict()
+    return network.state_dict()
 
 
 def _refuse_model_file(path: Path) -> None:
