@@ -470,6 +470,13 @@ def test_pixels_of_no_class_do_not_count():
     assert class_loss(scores, torch.full((1, 1, 2), 255)) == 0
 
 
+def test_another_class_than_255_may_stand_for_none():
+    scores, labels = torch.zeros(1, 300, 1, 1), torch.full((1, 1, 1), 255)
+
+    assert class_loss(scores, labels, ignored=-1) == pytest.approx(math.log(300))
+    assert class_loss(scores, labels - 256, ignored=-1) == 0
+
+
 def test_scores_are_enlarged_to_the_labels():
     scores = torch.tensor([0.0, 9.0]).view(1, 2, 1, 1)
 

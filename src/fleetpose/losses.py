@@ -302,15 +302,21 @@ IGNORED_CLASS = 255
 
 
 def class_loss(
-    scores: Tensor, labels: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    ignored: int = IGNORED_CLASS,
 ) -> Tensor:
     """Cross-entropy between scores and classes, of pictures or of their pixels.
 
     Args:
         scores: `[B, C, h, w]` before the softmax; enlarged to the labels' size if they have another.
-        labels: `[B, H, W]` int64 classes, `IGNORED_CLASS` where nobody knows.
+        labels: `[B, H, W]` int64 classes, `ignored` where nobody knows.
         weights: `[C]` of the classes; None weighs all alike.
         smoothing: share of the certainty that all classes divide.
+        ignored: what stands for no class; -1 where every number may be one, as with whole pictures.
 
     Returns:
         Scalar in nats: weighted mean over what counts; 0 where nothing does.
@@ -318,10 +324,10 @@ def class_loss(
     if scores.shape[2:] != labels.shape[1:]:
         size = (labels.shape[1], labels.shape[2])
         scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
-    if not bool((labels != IGNORED_CLASS).any()):
+    if not bool((labels != ignored).any()):
         return scores.sum() * 0
     return functional.cross_entropy(
-        scores.float(), labels, weight=weights, ignore_index=IGNORED_CLASS, label_smoothing=smoothing
+        scores.float(), labels, weight=weights, ignore_index=ignored, label_smoothing=smoothing
     )
 
 

@@ -51,4 +51,39 @@ def test_a_file_that_cannot_be_packed_is_not_left_behind_unpacked(fleetpose_here
 
     assert (code, out) == (2, "")
     assert "no convolution of pose.onnx has 100000 float32 weights to be packed" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["pose.pt"]
+
+
+def test_a_refused_export_leaves_an_earlier_file_as_it_was(fleetpose_here, tmp_path, network):
+    checkpoint = {"model": "two-convolutions", "num_keypoints": 17, "ema": network.state_dict()}
+    save_checkpoint(tmp_path / "pose.pt", checkpoint)
+    (tmp_path / "pose.onnx").write_bytes(b"earlier")
+
+    assert fleetpose_here("export", "pose.pt", "pose.onnx", "--packed-weights")[0] == 2
+
+    assert (tmp_path / "pose.onnx").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--precision", "fp16"),
+        ("--calibration", "photos"),
+        ("--pictures", "photos"),
+        ("--labels", "labels.json"),
+        ("--max-drop", "2"),
+        ("--number", "5"),
+        ("--tune", "3"),
+        ("--nncf",),
+    ],
+)
+def test_options_of_a_proof_are_refused_for_a_single_file(fleetpose_here, tmp_path, network, options):
+    checkpoint = {"model": "two-convolutions", "num_keypoints": 17, "ema": network.state_dict()}
+    save_checkpoint(tmp_path / "pose.pt", checkpoint)
+
+    code, out, err = fleetpose_here("export", "pose.pt", "pose.onnx", *options)
+
+    assert (code, out) == (2, "")
+    assert f"{options[0]} would change nothing in a single file" in err
+    assert "add --to onnx" in err
     assert not (tmp_path / "pose.onnx").exists()

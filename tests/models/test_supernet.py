@@ -66,6 +66,33 @@ def test_training_at_a_setting_reaches_its_channels_and_no_others(draw_images):
     assert not mean[80:].any()
 
 
+def test_at_a_setting_too_the_heatmaps_are_chances_where_they_are_trained_so(draw_images):
+    network = litepose_supernet().eval()
+    network.sharpness = 1.0
+    images = draw_images(1, 3, 64, 64)
+
+    whole, same = network(images), network(images, network.space.largest)
+    part, extracted = network(images, SMALL), network.extract(SMALL)(images)
+
+    for name in whole:
+        torch.testing.assert_close(same[name], whole[name])
+        torch.testing.assert_close(extracted[name], part[name])
+    heatmaps = [name for name in whole if name.startswith("heatmaps")]
+    assert all(0 < part[name].min() <= part[name].max() < 1 for name in heatmaps)
+
+
+def test_frozen_parts_keep_their_statistics_at_a_setting(draw_images):
+    network = litepose_supernet().train()
+    network.stem.eval()
+    before = {name: value.clone() for name, value in network.named_buffers()}
+
+    network(draw_images(2, 3, 64, 64), SMALL)
+
+    moved = {name for name, value in network.named_buffers() if not torch.equal(value, before[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith("stem")]
+
+
 def litepose_supernet():
     from fleetpose.models import build
 

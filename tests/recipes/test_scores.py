@@ -1,7 +1,9 @@
 """Scores of a network while it trains: which there are is known before."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -9,7 +11,7 @@ pytest.importorskip("torch")
 from dataclasses import replace
 
 from fleetpose.errors import ConfigError, DatasetError
-from fleetpose.recipes.scores import validator
+from fleetpose.recipes.scores import _segment, validator
 from fleetpose.recipes.top_down_first import recipe
 from fleetpose.skeletons import COCO, Skeleton
 from fleetpose.train.config import PictureSet, ValidationSet
@@ -65,12 +67,14 @@ def test_a_best_by_that_is_no_score_is_refused_before_training(config):
 def test_a_best_by_that_is_a_score_is_taken(config, tmp_path, best_by):
     write_folders(tmp_path / "classes" / "val", "cat", "dog")
     (tmp_path / "synth.json").write_text(json.dumps({"images": [ROAD]}))
-    pictures = (
-        PictureSet("image_folder", tmp_path / "classes", split="val"),
-        PictureSet("synth", tmp_path / "synth.json"),
-    )
+    given = {
+        "image_folder": (PictureSet("image_folder", tmp_path / "classes", split="val"),),
+        "synth": (PictureSet("synth", tmp_path / "synth.json"),),
+    }
+    pictures = given.get(best_by.partition("/")[0], ())
 
-    assert validator(replace(config, best_by=best_by, validation_pictures=pictures)) is not None
+    settings = replace(config, best_by=best_by, pictures=pictures, validation_pictures=pictures)
+    assert validator(settings) is not None
 
 
 @pytest.mark.parametrize(
@@ -131,8 +135,37 @@ def test_pictures_of_other_classes_are_refused_before_training(config, tmp_path,
 
 
 def test_street_scenes_without_labels_are_refused_before_training(config, tmp_path):
+    pictures = (PictureSet("cityscapes", tmp_path, split="val"),)
+
     with pytest.raises(DatasetError, match=f"^validation pictures {tmp_path}: "):
-        validator(replace(config, validation_pictures=(PictureSet("cityscapes", tmp_path, split="val"),)))
+        validator(replace(config, pictures=pictures, validation_pictures=pictures))
+
+
+@pytest.mark.parametrize(("learnt", "what"), [("", "people alone"), ("image_folder", "image_folder")])
+def test_pictures_of_another_kind_are_refused_before_training(config, tmp_path, learnt, what):
+    pictures = (PictureSet(learnt, tmp_path, split=""),) if learnt else ()
+    streets = (PictureSet("cityscapes", tmp_path, split="val"),)
+
+    with pytest.raises(ConfigError, match=f"are cityscapes, but .* learns from {what}; leave them out"):
+        validator(replace(config, pictures=pictures, validation_pictures=streets))
+
+
+def test_street_scenes_are_seen_undistorted():
+    seen = []
+
+    class Session:
+        description = SimpleNamespace(
+            fields=(SimpleNamespace(name="classes"),), input=SimpleNamespace(multiple=32)
+        )
+
+        def run(self, images):
+            seen.append(images.shape[2:])
+            return {"classes": images[0, :2, ::4, ::4]}
+
+    classes = _segment(Session(), np.zeros((100, 200, 3), np.uint8), (64, 64))
+
+    assert seen == [(64, 128)]
+    assert classes.shape == (100, 200)
 
 
 def test_keypoints_of_ones_own_are_found_among_those_of_the_labels(config, tmp_path):

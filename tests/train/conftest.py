@@ -79,6 +79,11 @@ class Acts:
         return Act(-1, None)
 
     @staticmethod
+    def watch_for(step, action):
+        """Do something after so many steps."""
+        return Act(step, action)
+
+    @staticmethod
     def interrupt(step):
         """Press Ctrl-C after so many steps."""
         return Act(step, lambda: os.kill(os.getpid(), signal.SIGINT))

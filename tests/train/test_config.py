@@ -120,9 +120,18 @@ def test_settings_that_make_no_sense_are_refused(make, message):
         make()
 
 
-@pytest.mark.parametrize("name", ["seed=-1", "threads=-1", "workers=-1", "cache_mb=-1", "log_every_steps=0"])
+@pytest.mark.parametrize(
+    "name",
+    ["seed=-1", "threads=-1", "workers=-1", "cache_mb=-1", "log_every_steps=0", "checkpoint_every_s=-1"],
+)
 def test_counts_cannot_be_negative(plan, name):
     with pytest.raises(ConfigError, match=name.partition("=")[0]):
+        override(plan, [name])
+
+
+@pytest.mark.parametrize("name", ["seed=9223372036854775808", "threads=1025"])
+def test_counts_that_no_machine_holds_are_refused(plan, name):
+    with pytest.raises(ConfigError, match=f"^{name.partition('=')[0]} must be from 0 to"):
         override(plan, [name])
 
 
@@ -163,6 +172,7 @@ def test_a_precision_that_does_not_exist_is_refused_with_the_closest(plan):
         ({"weight": -1.0, "location": 1.0}, "teacher.weight and teacher.location must be at least 0"),
         ({"labels": -0.5}, "teacher.labels must be at least 0"),
         ({"labels": math.inf}, "teacher.labels must be at least 0 and finite, got inf"),
+        ({"size": (-32, 32)}, "teacher.size must be at least 1 x 1, got"),
         ({"location": math.nan}, "teacher.weight and teacher.location must be at least 0 and finite"),
     ],
 )

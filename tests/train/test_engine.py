@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from fleetpose.codecs.associative_embedding import AssociativeEmbeddingCodec
-from fleetpose.errors import CheckpointError, ConfigError, DatasetError, ShapeError
+from fleetpose.errors import CheckpointError, ConfigError, DatasetError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.checkpoint import load_checkpoint
@@ -417,14 +417,53 @@ def test_a_broken_picture_is_named_in_one_line(tiny, train, tmp_path, workers):
         (tmp_path / f"data/{number}.png").write_bytes(b"no picture")
     settings = replace(tiny.settings(tmp_path / "data"), workers=workers)
 
-    with pytest.raises(DatasetError, match=r"^cannot read the picture .*\.png: it is missing or broken$"):
+    with pytest.raises(
+        DatasetError, match=r"^cannot read the picture .*\.png: it is missing or broken; replace it"
+    ):
         train(settings, tmp_path / "run")
 
     assert not multiprocessing.active_children()  # or the program would never end
 
 
+def test_a_picture_that_breaks_during_a_run_costs_nothing_that_was_learnt(config, train, acts, tmp_path):
+    def break_off():
+        raise DatasetError("cannot read the picture 1.png: it is missing or broken; replace it")
+
+    with pytest.raises(DatasetError, match=r"1\.png"):
+        train(replace(config, validate_every_s=1e-9), tmp_path / "run", validate=acts.watch_for(3, break_off))
+
+    assert load_checkpoint(tmp_path / "run/last.pt")["progress"]["step"] == 3
+
+
+def test_a_stopped_run_says_where_it_is_and_how_to_go_on(config, train, acts, tmp_path, caplog):
+    caplog.set_level("INFO")
+
+    train(replace(config, validate_every_s=1e-9), tmp_path / "run", validate=acts.interrupt(4))
+
+    assert f"saved {tmp_path}/run/last.pt at step 4 of 11; go on with --resume" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_folder_that_cannot_be_made_is_told_with_a_remedy(config, train, tmp_path, place):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(
+        ConfigError, match=r"cannot write into .*file.*: .*; choose another folder with --out"
+    ):
+        train(config, tmp_path / place)
+
+
+def test_a_cut_checkpoint_points_to_the_best_one_beside_it(config, train, tmp_path):
+    train(config, tmp_path, validate=lambda _: {"score": 1.0})
+    whole = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(CheckpointError, match=r"last\.pt .* cut off; a new run .* init=.*best\.pt$"):
+        train(config, tmp_path, is_resumed=True)
+
+
 def test_a_size_that_the_network_cannot_take_is_refused(config, train, tmp_path):
-    with pytest.raises(ShapeError, match=r"input size must be"):
+    with pytest.raises(ConfigError, match=r"phases\.0\.size does not suit .*: input size must be"):
         train(replace(config, phases=(Phase(size=(64, 66), batch=1, steps=1),)), tmp_path)
 
 

@@ -1,8 +1,10 @@
 """What a network declares to return decides how it is trained."""
 
 import json
+import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,16 @@ from fleetpose.codecs.associative_embedding import TAG_CELLS
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.data.crops import CropSettings
 from fleetpose.data.paste import PasteSettings
+from fleetpose.data.scenes import SceneSettings
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.models import build
+from fleetpose.recipes.shipping import load_trained
+from fleetpose.recipes.tiny import draw_segments
 from fleetpose.train.checkpoint import load_checkpoint
-from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, PictureSet
+from fleetpose.train.config import LossSettings, OptimiserSettings, Phase, PictureCropSettings, PictureSet
 from fleetpose.train.networks import build_network
-from fleetpose.train.tasks import task_of
+from fleetpose.train.tasks import check_use, task_of
+from fleetpose.train.tasks.classes import read_classified
 from fleetpose.train.tasks.numbered import crop_makers, scene_makers
 
 
@@ -139,6 +145,83 @@ def test_pictures_for_classification_share_their_classes(config, tmp_path, folde
     else:
         with pytest.raises(DatasetError, match=message):
             task.datasets()
+
+
+def test_a_classifier_keeps_the_names_of_its_classes(config, train, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / name / "1.png"), np.full((32, 32, 3), 90, np.uint8))
+    pictures = (PictureSet("image_folder", tmp_path / "data", split=""),)
+    phases = (Phase(size=(64, 64), batch=2, steps=1),)
+    settings = replace(config, model="efficientnet-bm4", pictures=pictures, num_classes=2, phases=phases)
+
+    train(settings, tmp_path / "run")
+
+    network, kept, _ = load_trained(tmp_path / "run/last.pt")
+    assert task_of(network, kept).codec.settings()["names"] == ["cat", "dog"]
+    train(settings, tmp_path / "run", is_resumed=True)
+    assert not (tmp_path / "run/changes.yaml").exists()
+
+
+def test_the_class_255_of_a_picture_is_learnt(config):
+    settings = replace(config, model="efficientnet-bm4", num_classes=1000)
+    task = task_of(build_network(settings), settings)
+    (name,) = (field.name for field in build_network(settings).fields)
+    scores = {name: torch.zeros(1, 1000, 1, 1)}
+
+    losses = task.losses(scores, {"targets": {"classes": torch.full((1, 1, 1), 255)}})
+
+    assert losses["total"] == pytest.approx(math.log(1000))
+
+
+def test_streets_of_other_classes_cannot_be_mixed(config, tmp_path):
+    draw_segments(tmp_path / "streets")
+    for part in ("train", "train_labels"):
+        (tmp_path / "camvid" / part).mkdir(parents=True)
+    pixels = np.zeros((64, 64), np.uint8)
+    cv2.imwrite(str(tmp_path / "camvid/train/a.png"), np.dstack([pixels] * 3))
+    cv2.imwrite(str(tmp_path / "camvid/train_labels/a.png"), pixels)
+    streets = PictureSet("cityscapes", tmp_path / "streets", "train")
+    camvid = PictureSet("camvid", tmp_path / "camvid", "train")
+    settings = replace(config, model="efficienthrnet-hm4-seg")
+    one, both = (replace(settings, pictures=some) for some in ((streets,), (streets, camvid)))
+    network = build_network(one)
+    assert task_of(network, one).datasets()
+
+    with pytest.raises(
+        DatasetError, match="must have the classes of the network, in the same order; class 0"
+    ):
+        task_of(network, both).datasets()
+
+
+def test_a_split_that_cifar_100_has_not_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="must be train or test, got 'val'"):
+        read_classified(PictureSet("cifar100", tmp_path, "val"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "name"),
+    [
+        ("slimdeconv-plain", {"scenes": SceneSettings(zoom=(1, 2))}, r"phases\.0\.scenes"),
+        ("efficientpose-rt", {"scenes": SceneSettings(zoom=(1, 2))}, r"phases\.0\.scenes"),
+        ("litepose-xs", {"crops": CropSettings(shift=0.3)}, r"phases\.0\.crops"),
+        ("litepose-xs", {"pictures": PictureCropSettings(padding=4)}, r"phases\.0\.pictures"),
+        ("efficientnet-bm4", {"crops": CropSettings(shift=0.3)}, r"phases\.0\.crops"),
+        ("litepose-xs", {}, "loss.hard_keypoints"),
+        ("efficientpose-rt", {}, "loss.hard_keypoints"),
+    ],
+)
+def test_what_training_would_not_read_is_refused(config, model, changes, name):
+    phases = (Phase(size=(64, 64), batch=2, steps=1),)
+    settings = replace(config, model=model, loss=LossSettings(), phases=phases, skeleton="coco17")
+    network = build_network(settings)
+    check_use(task_of(network, settings), settings)
+    hard = replace(settings, loss=LossSettings(hard_keypoints=3))
+    phases = (replace(settings.phases[0], **changes),)
+    settings = replace(settings, phases=phases) if changes else hard
+
+    with pytest.raises(ConfigError, match=f"^{name} would change nothing: {model} learns from"):
+        check_use(task_of(network, settings), settings)
 
 
 def test_a_network_without_losses_is_refused_with_what_it_returns(config):

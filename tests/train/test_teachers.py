@@ -15,6 +15,7 @@ from fleetpose.train.checkpoint import save_checkpoint
 from fleetpose.train.config import LossSettings, Phase, TeacherSettings, TrainConfig
 from fleetpose.train.tasks import task_of
 from fleetpose.train.teachers import HeatmapTeacher, KeypointTeacher, LiteRtModel, open_teacher
+from fleetpose.weights import default_refiner
 
 HEATMAPS = (Field(FieldKind.HEATMAPS, 3, stride=4),)
 CODEC = TopDownCodec(fields=HEATMAPS, input_size=(32, 32), sigma_cells=1.0)
@@ -128,7 +129,6 @@ def test_a_model_file_teaches_what_the_runtime_reads_of_it(student):
     from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD
     from fleetpose.runtime.canvas import normalise
     from fleetpose.runtime.session import OnnxSession
-    from fleetpose.weights import default_refiner
 
     path = default_refiner()
     session = OnnxSession(path, threads=1)
@@ -173,6 +173,36 @@ def test_files_that_cannot_teach_are_refused(student, path, message, tmp_path):
 
     with pytest.raises(ConfigError, match=message):
         open_teacher(bottom_up, task_of(build("litepose-xs"), bottom_up).codec)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "file"])
+def test_a_network_of_one_person_cannot_teach_one_of_several(student, kind):
+    config, _ = student
+    if kind == "file":
+        pytest.importorskip("onnxruntime")
+        config = replace(config, teacher=TeacherSettings(default_refiner()))
+    bottom_up = replace(config, model="litepose-xs")
+
+    with pytest.raises(ConfigError, match=r"one person per picture, so it can teach .* not litepose-xs"):
+        open_teacher(bottom_up, task_of(build("litepose-xs"), bottom_up).codec)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "file"])
+@pytest.mark.parametrize("size", [None, (50, 50)])
+def test_a_teacher_that_cannot_see_the_pictures_is_refused_before_training(student, kind, size):
+    config, network = student
+    path = config.teacher.path
+    if kind == "file":
+        pytest.importorskip("onnxruntime")
+        path = default_refiner()
+    codec = task_of(network, config).codec
+    config = replace(config, teacher=TeacherSettings(path, size=size))
+    assert open_teacher(replace(config, teacher=TeacherSettings(path, size=(64, 96))), codec)
+    if size is None:
+        config = replace(config, phases=(*config.phases, Phase(size=(64, 50), batch=1, steps=1)))
+
+    with pytest.raises(ConfigError, match=r"cannot look; set teacher\.size: .* got .*50"):
+        open_teacher(config, codec)
 
 
 @pytest.mark.parametrize("name", ["EfficientPoseRT", "movenet_singlepose_lightning_int8_4"])

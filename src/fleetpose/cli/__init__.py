@@ -93,8 +93,10 @@ class _TerminatedError(KeyboardInterrupt):
 @contextmanager
 def _polite_kill() -> Iterator[None]:
     """Let SIGTERM, as a service manager sends it, be an exception; only the main thread may ask for that."""
+    caught: list[int] = []
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
+        caught.append(number)
         raise _TerminatedError
 
     if threading.current_thread() is not threading.main_thread():
@@ -103,6 +105,8 @@ def _polite_kill() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+        if caught:  # where an object is being deleted Python drops exceptions
+            raise _TerminatedError
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
 from fleetpose.cli.exit_codes import EXIT_OK
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import ConfigError
 
 if TYPE_CHECKING:
     from fleetpose.compress.delivery import Delivery, Proof
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 _Storage: TypeAlias = Literal["float32", "float16", "packed"]
 #: Harmful layers that are named.
 _NAMED_LAYERS = 10
+#: Pictures of a proof, and points of average precision that may be lost, unless told otherwise.
+_PROOF_PICTURES = 50
+_MAX_DROP = 1.0
 
 
 def export(
@@ -28,8 +33,8 @@ def export(
     precision: str = "fp32",
     pictures: Path | None = None,
     labels: Path | None = None,
-    number: int = 50,
-    max_drop: float = 1.0,
+    number: int = _PROOF_PICTURES,
+    max_drop: float = _MAX_DROP,
     calibration: Path | None = None,
     nncf: Annotated[bool, Parameter(negative="")] = False,
     tune: int = 0,
@@ -75,6 +80,17 @@ def export(
             that only they leave it; such a file cannot be run with a flip test.
     """
     if to is None:
+        given = {
+            "--precision": precision != "fp32",
+            "--pictures": pictures is not None,
+            "--labels": labels is not None,
+            "--number": number != _PROOF_PICTURES,
+            "--max-drop": max_drop != _MAX_DROP,
+            "--calibration": calibration is not None,
+            "--nncf": nncf,
+            "--tune": tune != 0,
+        }
+        _refuse_unused([name for name, is_given in given.items() if is_given])
         return _export_file(
             source,
             target,
@@ -129,6 +145,14 @@ def export(
     return EXIT_OK
 
 
+def _refuse_unused(names: Sequence[str]) -> None:
+    if names:
+        raise ConfigError(
+            f"{', '.join(names)} would change nothing in a single file, which has no proof; add --to onnx "
+            "for a folder that has one, or store the weights with --half-weights or --packed-weights"
+        )
+
+
 def _storage(*, half: bool, packed: bool) -> _Storage:
     if half and packed:
         raise ConfigError("--half-weights and --packed-weights exclude each other: give one of them")
@@ -152,20 +176,30 @@ def _export_file(
 
     model_card = UNKNOWN_CARD if card is None else read_card(card)
     write = export_converted if is_converted(load_checkpoint(checkpoint)) else export_checkpoint
-    difference = write(
-        checkpoint, target, card=model_card, overrides=overrides, has_half_weights=storage == "float16"
-    )
-    if storage == "packed":
-        try:
-            difference += pack_weights(target)
-        except CheckpointError:
-            target.unlink()  # what was asked for was not written, so nothing is
-            raise
-    if with_decode:
-        add_decode_tail(target)
+    # What lies there stays until all that was asked for is done; the model's name is the file's.
+    with _folder_beside(target) as place:
+        draft = Path(place) / target.name
+        difference = write(
+            checkpoint, draft, card=model_card, overrides=overrides, has_half_weights=storage == "float16"
+        )
+        if storage == "packed":
+            difference += pack_weights(draft)
+        if with_decode:
+            add_decode_tail(draft)
+        draft.replace(target)
     size = target.stat().st_size / 1e6
     sys.stdout.write(f"{target}: {size:.2f} MB, at most {difference:.1e} standard deviations from PyTorch\n")
     return EXIT_OK
+
+
+def _folder_beside(target: Path) -> TemporaryDirectory[str]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return TemporaryDirectory(prefix=f".{target.stem}.", dir=target.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror or error}; choose another place"
+        ) from error
 
 
 def _proof(pictures: Path | None, labels: Path | None, *, number: int, max_drop: float) -> Proof:
@@ -199,5 +233,7 @@ def _report(folder: Path, delivery: Delivery) -> None:
             f"pictures); keypoints move by {parity.median_shift_px:.2f} px in the middle, "
             f"{parity.largest_shift_px:.2f} px at most; {parity.lost} of {parity.people} people lost"
         )
+        if not parity.reference_ap:
+            say("  the model itself scores 0 on these labels, so nothing could be lost: take other pictures")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from fleetpose.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from fleetpose.cli.output import say
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from fleetpose.train.config import TrainConfig
@@ -107,6 +107,9 @@ def _with_data(config: TrainConfig, data_file: Path) -> TrainConfig:
     data = read_data(data_file)
     name = data.skeleton.name
     skeleton = name if SKELETONS.get(name) == data.skeleton else data.skeleton
+    for one in data.validation:  # of a recipe, data of its validation may be absent; here somebody named them
+        if not one.annotations.is_file():
+            raise DatasetError(f"validation set {one.name} of {data_file}: {one.annotations} is missing")
     validation = tuple(
         ValidationSet(
             name=one.name,

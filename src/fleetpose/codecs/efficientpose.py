@@ -33,6 +33,7 @@ from fleetpose.codecs.part_affinity_channels import (
 )
 from fleetpose.codecs.part_affinity_grouping import PartAffinitySettings, group_by_limbs
 from fleetpose.codecs.peaks import find_peaks, subcell_tops
+from fleetpose.codecs.top_down import CODEC_TYPE as TOP_DOWN
 from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.geometry import cells_to_pixels, is_inside, pixels_to_cells
 
@@ -47,6 +48,8 @@ Doubles = npt.NDArray[np.float64]
 
 #: Name of this codec in a model file.
 CODEC_TYPE = "efficientpose"
+#: Codecs of networks that see one person at a time.
+SINGLE_PERSON = frozenset({CODEC_TYPE, TOP_DOWN})
 
 #: MPII's keypoints in the order of the authors' heatmaps.
 EFFICIENTPOSE_KEYPOINTS = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fleetpose.compress.nncf import quantise_with_nncf
 from fleetpose.compress.quantise import PROBES, LayerHarm, Quantiser, as_inputs
 from fleetpose.errors import CheckpointError, ConfigError, require
-from fleetpose.export.artefact import STEM, draft_of, write_companions
+from fleetpose.export.artefact import STEM, check_folder, draft_of, write_companions
 from fleetpose.export.openvino import save_openvino
 from fleetpose.export.parity import Parity, compare, look
 from fleetpose.export.rewrite import simplify
@@ -120,9 +120,7 @@ def deliver(
         CheckpointError: the file is no model, or an artefact lost too much; nothing was written.
         MissingExtraError: a format's package is not installed.
     """
-    _check(targets, precision, calibration)
-    if has_nncf:
-        _check_nncf(targets, precision)
+    check_request(folder, targets=targets, precision=precision, calibration=calibration, has_nncf=has_nncf)
     onnx = require("onnx", extra="export")
     description = read_description(source)
     delivery = Delivery()
@@ -270,10 +268,27 @@ def _writer(model: ModelProto, description: ModelDescription, *, has_half_weight
     )
 
 
-def _check(targets: Sequence[str], precision: str, calibration: Sequence[Path]) -> None:
+def check_request(
+    folder: Path,
+    *,
+    targets: Sequence[str],
+    precision: str,
+    calibration: Sequence[Path],
+    has_nncf: bool = False,
+) -> None:
+    """Refuse what `deliver` would refuse, before any work.
+
+    Raises:
+        UnknownNameError: a target or the precision is unknown.
+        ConfigError: the folder is not empty, int8 has no pictures to calibrate on, or NNCF nothing to do.
+        MissingExtraError: NNCF is not installed.
+    """
+    check_folder(folder)
     check_targets(list(targets), precision)
     if precision == "int8" and not calibration:
         raise ConfigError("int8 needs pictures to calibrate on: give a folder of them with --calibration")
+    if has_nncf:
+        _check_nncf(targets, precision)
 
 
 def _check_nncf(targets: Sequence[str], precision: str) -> None:

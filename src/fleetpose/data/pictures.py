@@ -44,7 +44,10 @@ class PictureCache:
         try:
             image = read_image(path, is_as_stored=True, reduction=reduction)
         except MediaError as error:
-            raise DatasetError(f"cannot read the picture {path}: it is missing or broken") from error
+            raise DatasetError(
+                f"cannot read the picture {path}: it is missing or broken; replace it or remove its entry "
+                "(fleetpose doctor finds all such)"
+            ) from error
         image.flags.writeable = False
         if image.nbytes <= self._room:
             self._room -= image.nbytes

@@ -58,8 +58,7 @@ def draft_of(folder: Path) -> Iterator[Path]:
     Raises:
         ConfigError: the folder exists and is not empty, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; name a new folder for the artefact")
+    check_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place, so that it can be moved there in one step.
@@ -73,6 +72,16 @@ def draft_of(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rmdir()
         draft.rename(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that an artefact can become `folder`.
+
+    Raises:
+        ConfigError: it exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; name a new folder for the artefact")
 
 
 def write_companions(

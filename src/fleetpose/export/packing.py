@@ -53,11 +53,11 @@ def pack_weights(path: Path) -> float:
             return differences[-1]
     if not differences:
         raise CheckpointError(
-            f"no convolution of {path} has {PACKED_FROM_ELEMENTS[0]} float32 weights to be packed; "
+            f"no convolution of {path.name} has {PACKED_FROM_ELEMENTS[0]} float32 weights to be packed; "
             "store them as float16 instead"
         )
     raise CheckpointError(
-        f"with 8-bit weights the outputs of {path} change by {min(differences):.2g} standard deviations, "
+        f"with 8-bit weights outputs of {path.name} change by {min(differences):.2g} standard deviations, "
         f"at most {TOLERANCE:g} is allowed; store them as float16 instead"
     )
 

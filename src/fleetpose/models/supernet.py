@@ -111,7 +111,11 @@ class LitePoseSupernet(LitePose):
         if config is None:
             return super().forward(images)
         self.space.check(config)
-        outline = _outline(config, self.num_keypoints).train(self.training)
+        outline = _outline(config, self.num_keypoints)
+        outline.sharpness = self.sharpness
+        modes = {name: module.training for name, module in self.named_modules()}
+        for name, module in outline.named_modules():
+            module.training = modes[name]  # frozen ones stay in evaluation mode
         maps: dict[str, Tensor] = functional_call(outline, self._leading_channels(outline), images)
         return maps
 
@@ -123,6 +127,7 @@ class LitePoseSupernet(LitePose):
         """
         self.space.check(config)
         network = LitePose(config=config, num_keypoints=self.num_keypoints)
+        network.sharpness = self.sharpness
         network.load_state_dict(self._leading_channels(network))
         return network.eval()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleetpose.codecs.description import ModelCard
-from fleetpose.compress.delivery import Delivery, Proof, deliver
+from fleetpose.compress.delivery import Delivery, Proof, check_request, deliver
 from fleetpose.compress.quantise import as_inputs
 from fleetpose.compress.tuning import tune_for_int8
 from fleetpose.errors import ConfigError
@@ -55,6 +55,7 @@ def deliver_checkpoint(
     """
     if tuning_steps and (precision != "int8" or not calibration):
         raise ConfigError("tuning is for int8 models and learns from --calibration: give both")
+    check_request(folder, targets=targets, precision=precision, calibration=calibration, has_nncf=has_nncf)
     with TemporaryDirectory() as place:
         source = Path(place) / f"{folder.name}.onnx"
         network = _write(checkpoint, source, card=card, overrides=overrides)

@@ -27,7 +27,8 @@ CROPS = CropSettings(
 )
 
 SETTLED = (
-    "the highest rate ('the highest that does not diverge in the first cycle', 0.01 here), first and last "
+    "backbones begin with new weights, the paper's with ImageNet's; the highest rate ('the highest that does "
+    "not diverge in the first cycle', a cautious 0.01 here), first and last "
     "spread and when it changes (24 to 12 pixels of 256 in three equal stretches here, and Eq. 5 with a "
     "difference of 1), the limbs of the fields, whether the rate goes in a straight line within a triangle "
     "(here it does), and the weights of the four outputs (1 here)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fleetpose.codecs import efficientpose, top_down
+from fleetpose.codecs import top_down
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.data.annotations import Picture
 from fleetpose.geometry import PADDING, Image, fit_box, invert, transform_points, warp
@@ -19,8 +19,6 @@ from fleetpose.runtime.timing import Stopwatch
 from fleetpose.runtime.top_down import TopDown, check_boxes
 from fleetpose.runtime.torch_session import TorchSession
 
-#: Codecs of networks that see one person at a time.
-SINGLE_PERSON = frozenset({top_down.CODEC_TYPE, efficientpose.CODEC_TYPE})
 #: EfficientPose's input is a square around a person with this much room.
 SQUARE_PADDING = 1.25
 

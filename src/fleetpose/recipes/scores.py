@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fleetpose.codecs.efficientpose import SINGLE_PERSON
 from fleetpose.data.annotations import Picture, read_coco
 from fleetpose.data.classification import centre_crop
 from fleetpose.data.framing import single_person_boxes
@@ -24,14 +25,20 @@ from fleetpose.metrics.classification import top_accuracy
 from fleetpose.metrics.segmentation import confusion, iou_scores
 from fleetpose.models import PoseNetwork
 from fleetpose.recipes.describing import UNKNOWN_CARD, describe
-from fleetpose.recipes.labelled_boxes import SINGLE_PERSON, LabelledBoxPredictor
+from fleetpose.recipes.labelled_boxes import LabelledBoxPredictor
 from fleetpose.results import PoseResult
 from fleetpose.runtime.evaluation import check_labels, evaluate
 from fleetpose.runtime.predictor import Predictor
 from fleetpose.runtime.torch_session import TorchSession
 from fleetpose.skeletons import Skeleton, load_skeleton
 from fleetpose.train.config import PictureSet, TrainConfig, ValidationSet
-from fleetpose.train.tasks.classes import class_names, difference, read_classified, read_segmented
+from fleetpose.train.tasks.classes import (
+    check_class_names,
+    class_names,
+    difference,
+    read_classified,
+    read_segmented,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +115,13 @@ def _check_set(config: TrainConfig, item: ValidationSet) -> None:
 def _check_pictures(config: TrainConfig, item: PictureSet) -> None:
     """Refuse pictures with classes that cannot be read or scored before the time of training is spent."""
     where = f"validation pictures {item.root}"
+    if not config.pictures or any(_is_whole(one) != _is_whole(item) for one in config.pictures):
+        what = " and ".join(sorted({one.layout for one in config.pictures})) or "people alone"
+        raise ConfigError(f"{where} are {item.layout}, but {config.model} learns from {what}; leave them out")
     try:
         classes = read_classified(item).classes if _is_whole(item) else ()
         if not classes:
-            read_segmented(item)
+            check_class_names(read_segmented(item), _names_of_pixels(config))
     except DatasetError as error:
         raise DatasetError(f"{where}: {error}") from error
     for other in config.pictures if classes else ():
@@ -119,6 +129,11 @@ def _check_pictures(config: TrainConfig, item: PictureSet) -> None:
         if known != classes:
             reason = difference(classes, known)
             raise DatasetError(f"{where} must have the classes of {other.root}, in the same order; {reason}")
+
+
+def _names_of_pixels(config: TrainConfig) -> tuple[str, ...]:
+    """Classes of the pixels that a run learns from."""
+    return next((one.label_map.classes for one in read_segmented(config.pictures[0])), ())
 
 
 def _metric(skeleton: Skeleton) -> str:
@@ -133,11 +148,11 @@ def _is_whole(item: PictureSet) -> bool:
 
 def depicter(config: TrainConfig) -> Callable[[PoseNetwork], Image] | None:
     """Return what draws a network's predictions on a few validation pictures, or None without any."""
-    people = [item for item in config.validation if _is_there(item)]
+    people = [item for item in config.validation if not _missing(item)]
     if people:
         return lambda network: _draw_poses(network, config, people[0])
     pictures = [
-        item for item in config.validation_pictures if item.layout == "cityscapes" and _has_root(item)
+        item for item in config.validation_pictures if item.layout == "cityscapes" and item.root.exists()
     ]
     if pictures:
         return lambda network: _draw_segments(network, config, pictures[0])
@@ -188,9 +203,11 @@ def segmentation_scores(network: PoseNetwork, config: TrainConfig, item: Picture
 
 
 def _segment(session: TorchSession, image: Image, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Class of each pixel of a picture, which the network sees at `size`."""
-    maps = _run(session, np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)))
+    """Class of each pixel of a picture, seen undistorted, its shorter side as long as that of `size`."""
     h, w = image.shape[:2]
+    scale, multiple = min(size) / min(h, w), session.description.input.multiple
+    seen = [max(1, round(side * scale / multiple)) * multiple for side in (w, h)]
+    maps = _run(session, np.asarray(cv2.resize(image, seen, interpolation=cv2.INTER_AREA)))
     enlarged = np.stack([cv2.resize(one, (w, h), interpolation=cv2.INTER_LINEAR) for one in maps])
     return np.asarray(enlarged.argmax(axis=0))
 
@@ -252,11 +269,15 @@ def _tile(image: Image) -> Image:
 
 
 def _is_there(item: ValidationSet) -> bool:
-    there = {item.annotations: item.annotations.is_file(), item.images: item.images.is_dir()}
-    missing = [str(path) for path, is_there in there.items() if not is_there]
+    missing = _missing(item)
     if missing:
         logger.warning("validation set %s is left out: %s is missing", item.name, " and ".join(missing))
     return not missing
+
+
+def _missing(item: ValidationSet) -> list[str]:
+    there = {item.annotations: item.annotations.is_file(), item.images: item.images.is_dir()}
+    return [str(path) for path, is_there in there.items() if not is_there]
 
 
 def _has_root(item: PictureSet) -> bool:

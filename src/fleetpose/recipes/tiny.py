@@ -89,7 +89,8 @@ def _with_starts(config: TrainConfig, folder: Path, recipe: Callable[[str], Trai
     if config.teacher is None:
         return config
     # Any network can teach; the real one may be large.
-    model = "litepose-plain" if config.model.startswith("litepose") else "slimdeconv-plain"
+    finds_several = config.model.startswith(("litepose", "efficienthrnet", "higherhrnet"))
+    model = "litepose-plain" if finds_several else "slimdeconv-plain"
     loss = replace(config.loss, sigma_cells=(), heatmaps=())  # its maps may be fewer
     small = replace(config, model=model, init=None, teacher=None, loss=loss)
     path = save_new_weights(small, folder / "teacher.pt")

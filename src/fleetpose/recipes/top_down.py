@@ -50,8 +50,9 @@ TEACHERS = (
 )
 
 SETTLED = (
-    "random sizes and turns come from uniform distributions here; crops are aligned by pixel centres, so no "
-    "shift is needed when the mirrored picture is averaged in"
+    "the run begins with new weights, the papers' with ImageNet's; random sizes and turns come from uniform "
+    "distributions here; crops are aligned by pixel centres, so no shift is needed when the mirrored picture "
+    "is averaged in"
 )
 SLIMDECONV_SETTLED = (
     "whether normalisation and activation follow the 1 x 1 convolution (they do here); the schedule is "

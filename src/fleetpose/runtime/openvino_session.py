@@ -99,6 +99,11 @@ def has_bf16(core: Any) -> bool:  # noqa: ANN401 - an optional package
 def _read(core: Any, path: Path) -> Any:  # noqa: ANN401 - an optional package
     if not path.is_file():
         raise CheckpointError(f"cannot read the model {path}: no such file")
+    if path.suffix == ".pt":
+        raise CheckpointError(
+            f"{path} is a checkpoint of training, not a model file; make one with: "
+            f"fleetpose export {path} {path.stem}.onnx"
+        )
     try:
         return core.read_model(str(path))
     except RuntimeError as error:

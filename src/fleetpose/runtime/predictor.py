@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fleetpose.codecs import associative_embedding, candidates, efficientpose, part_affinity, top_down
 from fleetpose.codecs.description import ModelDescription
 from fleetpose.codecs.top_down import TopDownCodec
-from fleetpose.errors import ConfigError, UnknownNameError
+from fleetpose.errors import CheckpointError, ConfigError, UnknownNameError
 from fleetpose.media.images import ColorOrder, as_rgb, read_image
 from fleetpose.media.video import Frame, one_source, open_video
 from fleetpose.results import PoseResult
@@ -311,6 +311,11 @@ def _top_down(network: Network, *, has_flip_test: bool, settings: TopDownSetting
 
 def _codec(description: ModelDescription) -> Codec:
     kind = description.codec["type"]
+    if kind == "classes":
+        raise CheckpointError(
+            f"model {description.name!r} names classes and finds nobody; give a model of poses, "
+            "or run its file with ONNX Runtime"
+        )
     if kind not in CODECS:
         raise UnknownNameError(f"codec of model {description.name!r}", kind, [*CODECS, top_down.CODEC_TYPE])
     return CODECS[kind](description)

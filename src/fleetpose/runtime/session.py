@@ -130,6 +130,11 @@ def read_description_beside(path: str | Path) -> ModelDescription:
 def _open(path: Path, options: Any) -> Any:  # noqa: ANN401 - the package has no types
     if not path.is_file():
         raise CheckpointError(f"cannot read the model {path}: no such file")
+    if path.suffix == ".pt":
+        raise CheckpointError(
+            f"{path} is a checkpoint of training, not a model file; make one with: "
+            f"fleetpose export {path} {path.stem}.onnx"
+        )
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:

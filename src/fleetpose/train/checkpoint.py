@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fleetpose.errors import CheckpointError
+from fleetpose.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 
@@ -24,6 +24,21 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
 )
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder of a run, unless it is there.
+
+    Raises:
+        ConfigError: it cannot be made, or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"cannot write into {folder}: {reason}; choose another folder with --out"
+        ) from error
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -61,7 +76,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except _UNREADABLE as error:
-            raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off") from error
+            best = path.with_name("best.pt")
+            whole = f"; a new run in another folder can begin with init={best}" if best.is_file() else ""
+            whole = whole if best != path else ""
+            raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off{whole}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or "ema" not in state:
         raise CheckpointError(f"{path} is no checkpoint of this toolkit (format {FORMAT})")
     return state

@@ -22,6 +22,8 @@ from fleetpose.skeletons import SKELETONS, Skeleton, load_skeleton
 PAPER_SIGMA_CELLS = 2.0
 #: What a factor of a part of the loss, and the like, must be.
 _WEIGHT = "at least 0 and finite"
+#: More than any machine has; PyTorch fails without a word where threads cannot be made.
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class ElasticSettings:
         is_share = bool(self.ratios) and all(0 < ratio <= 1 for ratio in self.ratios)
         _require(is_share, "elastic.ratios", "shares above 0 and up to 1", self.ratios)
 
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Sizes (h, w) to which pictures of `size` are brought: their longer side becomes a resolution."""
+        return [
+            (round(size[0] * side / max(size)), round(size[1] * side / max(size)))
+            for side in self.resolutions
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherSettings:
@@ -102,6 +111,7 @@ class TeacherSettings:
         _require(_are_weights(weights), "teacher.weight and teacher.location", _WEIGHT, weights)
         _require(max(weights) > 0, "teacher.weight or teacher.location", "above 0", weights)
         _require(_are_weights([self.labels]), "teacher.labels", _WEIGHT, self.labels)
+        _require(min(self.size or (1,)) >= 1, "teacher.size", "at least 1 x 1", self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +301,7 @@ class TrainConfig:
         pictures: pictures with classes, for classification and segmentation.
         pictures_share: share of those in the batches of networks that learn keypoints and classes.
         num_classes: classes of a classifier; 0 for the network's own.
+        class_names: of a classifier; a run fills them in from its data.
         init: checkpoint whose averaged weights are the start, None for random weights. A network may
             begin with those of a smaller relative, see `fleetpose.train.growing`, and a LitePose with the
             supernet's. Where the keypoints differ, channels go by their names, and others are new.
@@ -324,6 +335,7 @@ class TrainConfig:
     pictures: tuple[PictureSet, ...] = ()
     pictures_share: float = 0.5
     num_classes: int = 0
+    class_names: tuple[str, ...] = ()
     init: Path | None = None
     init_backbone: Path | None = None
     frozen: tuple[str, ...] = ()
@@ -350,8 +362,9 @@ class TrainConfig:
             raise ConfigError("a run needs at least one phase")
         _require(0 < self.pictures_share < 1, "pictures_share", "between 0 and 1", self.pictures_share)
         _require(self.num_classes >= 0, "num_classes", "at least 0", self.num_classes)
-        _require(self.seed >= 0, "seed", "at least 0", self.seed)
-        _require(self.threads >= 0, "threads", "at least 0", self.threads)
+        _require(0 <= self.seed < 2**63, "seed", "from 0 to below 2**63", self.seed)
+        _require(0 <= self.threads <= _MOST_THREADS, "threads", f"from 0 to {_MOST_THREADS}", self.threads)
+        _require(self.checkpoint_every_s >= 0, "checkpoint_every_s", "at least 0", self.checkpoint_every_s)
         _require(self.workers >= 0, "workers", "at least 0", self.workers)
         _require(self.cache_mb >= 0, "cache_mb", "at least 0", self.cache_mb)
         _require(self.log_every_steps >= 1, "log_every_steps", "at least 1", self.log_every_steps)

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -25,26 +25,26 @@ import yaml
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, Image
 from fleetpose.media.images import write_image
 from fleetpose.models import PoseNetwork
 from fleetpose.settings import to_plain
 from fleetpose.skeletons import Skeleton
 from fleetpose.train.card import card_of, describe_environment
-from fleetpose.train.checkpoint import save_checkpoint
+from fleetpose.train.checkpoint import open_folder, save_checkpoint
 from fleetpose.train.config import TrainConfig, changed_settings, self_contained
 from fleetpose.train.curves import draw_curves
 from fleetpose.train.devices import open_fabric
-from fleetpose.train.log import Table, TensorBoard
+from fleetpose.train.log import Table, TensorBoard, remaining_scenes
 from fleetpose.train.machine import machine_settings
-from fleetpose.train.networks import build_network, check_batches, take_starting_weights
+from fleetpose.train.networks import build_network, check_batches, check_sizes, take_starting_weights
 from fleetpose.train.optimisation import averaged_copy, freeze, learning_rate, optimiser_for
 from fleetpose.train.quick_gradients import quick_gradients
 from fleetpose.train.resuming import read_state, restore
 from fleetpose.train.stopping import TrainingStoppedError, stop_signals
 from fleetpose.train.stream import Item, Labels, SampleNumbers, batches
-from fleetpose.train.tasks import BatchPreparer, task_of
+from fleetpose.train.tasks import BatchPreparer, check_use, task_of, with_class_names
 from fleetpose.train.teachers import open_teacher, with_lesson
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def train(
     fabric.launch()
     with machine_settings(threads=config.threads):
         run = _Run(config, folder, fabric, is_resumed=is_resumed)
-        with stop_signals() as is_asked_to_stop:
+        with stop_signals() as is_asked_to_stop, run.kept():
             for parts in run.remaining_batches():
                 losses = run.step(parts)
                 if run.progress.step % config.log_every_steps == 0:
@@ -121,11 +121,7 @@ def train(
                     run.validate(validate, depict)
                 if run.agree(is_asked_to_stop()):
                     break
-        if not run.was_finished:
-            run.save()
-        if run.progress.step >= config.total_steps:
-            run.validate(validate, depict)
-        run.draw()
+        run.finish(validate, depict)
         fabric.barrier()
     return run.progress
 
@@ -142,7 +138,9 @@ class _Run:
         state = self._earlier_state(is_resumed=is_resumed)
         network = self._starting_network(is_resumed=is_resumed)
         self.task = task_of(network, config)
+        check_use(self.task, config)
         self.datasets = self.task.datasets()
+        self.config = config = with_class_names(config, self.task)
         self.teacher = open_teacher(config, self.task.codec, has_chances=network.sharpness > 0)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = averaged_copy(network, config.optimiser.ema_decay).to(fabric.device)
@@ -178,8 +176,7 @@ class _Run:
     def _starting_network(self, *, is_resumed: bool) -> PoseNetwork:
         torch.manual_seed(self.config.seed)
         network = build_network(self.config)
-        for phase in self.config.phases:
-            network.check_size(phase.size)
+        check_sizes(network, self.config)
         if not is_resumed:
             note = take_starting_weights(network, self.config)
             if note and self.fabric.is_global_zero:
@@ -187,7 +184,7 @@ class _Run:
         return network
 
     def _open_folder(self, state: dict[str, Any] | None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        open_folder(self.folder)
         if self.was_finished:
             steps = (self.progress.step, self.config.total_steps)
             more = "raise phases.N.steps for more, or start a new run in another folder"
@@ -346,7 +343,7 @@ class _Run:
         }
         self.train_table.add(row)
         self.board.add("train", row)
-        left = _remaining_scenes(config, progress.step, self.fabric.world_size) / max(rate, 1e-9)
+        left = remaining_scenes(config, progress.step, self.fabric.world_size) / max(rate, 1e-9)
         logger.info(
             "step %d/%d  loss %.5f  %.1f scenes/s  about %s left",
             *(progress.step, config.total_steps, parts["total"], rate),
@@ -386,6 +383,27 @@ class _Run:
             raise ConfigError(f"best_by must be one of {', '.join(scores)}, got {name}")
         earlier = [float(row[name]) for row in self.validation_table.rows if row.get(name)]
         return not math.isnan(scores[name]) and all(not score >= scores[name] for score in earlier)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Save before a picture that cannot be read ends the run: what has been learnt must not be lost."""
+        try:
+            yield
+        except DatasetError:
+            if self.progress.step and not self.was_finished:
+                self.save()
+            raise
+
+    def finish(self, validate: Validate | None, depict: Depict | None) -> None:
+        """Save, score a run that is done or say how to go on with one that is not, and draw the curves."""
+        if not self.was_finished:
+            self.save()
+        if self.progress.step >= self.config.total_steps:
+            self.validate(validate, depict)
+        elif self.fabric.is_global_zero:
+            where = (self.folder / "last.pt", self.progress.step, self.config.total_steps)
+            logger.info("saved %s at step %d of %d; go on with --resume", *where)
+        self.draw()
 
     def draw(self) -> None:
         """Draw the curves of everything logged so far."""
@@ -430,16 +448,3 @@ class _Run:
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _remaining_scenes(config: TrainConfig, step: int, world: int) -> int:
-    """Scenes still to come, weighted by their area relative to the present phase's."""
-    remaining, area = 0.0, 0
-    for phase in config.phases:
-        left = min(phase.steps, max(phase.steps - step, 0))
-        step = max(step - phase.steps, 0)
-        if left:
-            area = area or math.prod(phase.size)
-            each = phase.batch * world * config.optimiser.accumulate
-            remaining += left * each * math.prod(phase.size) / area
-    return round(remaining)

@@ -1,4 +1,4 @@
-"""Begin with the weights of a smaller or a deeper network of the family, such as SlimDeconv-B1 with those of B0.
+"""Begin with the weights of a smaller or deeper network of the family, such as SlimDeconv-B1 with B0's.
 
 What the smaller one has learnt is kept: the larger one computes the same at first. Its further channels begin
 with weights of their own, but nothing that was there listens to them yet, and its further blocks add nothing;

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from fleetpose.train.config import TrainConfig
 
 
 class Table:
@@ -77,3 +80,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     text = path.read_bytes().decode("utf-8")
     lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
     return [dict(row) for row in csv.DictReader(lines) if row.get("step")]
+
+
+def remaining_scenes(config: TrainConfig, step: int, world: int) -> int:
+    """Scenes still to come, weighted by their area relative to the present phase's."""
+    remaining, area = 0.0, 0
+    for phase in config.phases:
+        left = min(phase.steps, max(phase.steps - step, 0))
+        step = max(step - phase.steps, 0)
+        if left:
+            area = area or math.prod(phase.size)
+            each = phase.batch * world * config.optimiser.accumulate
+            remaining += left * each * math.prod(phase.size) / area
+    return round(remaining)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, EFFICIENTPOSE_LIMBS
 from fleetpose.codecs.part_affinity import OPENPOSE_KEYPOINTS, OPENPOSE_LIMBS
 from fleetpose.codecs.part_affinity_channels import Pair
-from fleetpose.errors import CheckpointError, ConfigError
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError
 from fleetpose.models import (
     PoseNetwork,
     build,
@@ -70,6 +70,28 @@ def _with_new_weights(config: TrainConfig) -> PoseNetwork:
             num_limbs=len(limbs),
         )
     return build(name, num_keypoints=len(skeleton))
+
+
+def check_sizes(network: PoseNetwork, config: TrainConfig) -> None:
+    """Make sure that the network takes pictures of every size of a run.
+
+    Raises:
+        ConfigError: a side is no multiple of what the network needs.
+    """
+    sizes = {f"phases.{number}.size": phase.size for number, phase in enumerate(config.phases)}
+    if config.elastic is not None:
+        for phase in config.phases:
+            for side, size in zip(config.elastic.resolutions, config.elastic.sizes(phase.size), strict=True):
+                sizes[f"{side} of elastic.resolutions, that is {size[0]} x {size[1]},"] = size
+    for name, size in sizes.items():
+        _check_size(network, size, f"{name} does not suit {config.model}")
+
+
+def _check_size(network: PoseNetwork, size: tuple[int, int], what: str) -> None:
+    try:
+        network.check_size(size)
+    except ShapeError as error:
+        raise ConfigError(f"{what}: {error}") from error
 
 
 def check_batches(network: PoseNetwork, config: TrainConfig) -> None:

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
-from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS
+from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, SINGLE_PERSON, EfficientPoseCodec
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.top_down import TopDownCodec
-from fleetpose.errors import CheckpointError, ConfigError, require
+from fleetpose.errors import CheckpointError, ConfigError, ShapeError, require
 from fleetpose.geometry import IMAGE_MEAN, IMAGE_STD, fit_box, invert, transform_points, warp
 from fleetpose.losses import distillation_loss, taught_location_loss
 from fleetpose.models import PoseNetwork
@@ -34,6 +34,9 @@ from fleetpose.train.config import TeacherSettings, TrainConfig
 from fleetpose.train.networks import build_network
 from fleetpose.train.stream import Labels
 from fleetpose.train.tasks import task_of
+
+#: Codecs of networks that look at one person per picture.
+_SINGLE = (TopDownCodec, EfficientPoseCodec)
 
 #: What published networks' pictures are padded with; grey nearly doubles EfficientPose's median error.
 BLACK = (0, 0, 0)
@@ -77,6 +80,7 @@ def open_teacher(config: TrainConfig, codec: object, *, has_chances: bool = Fals
     if path.suffix not in {".pt", ".onnx"}:
         raise ConfigError(f"a teacher must be a .pt, .onnx or .tflite file, got {path}")
     source: HeatmapSource = NetworkSource(path) if path.suffix == ".pt" else OnnxSource(path)
+    _check_source(source, path, config, codec)
     return HeatmapTeacher(source, heatmaps=heatmaps, names=names, size=settings.size)
 
 
@@ -94,6 +98,28 @@ def with_lesson(
         parts["teacher_location"] = taught_location_loss(predicted, taught, masks)
         total = total + settings.location * parts["teacher_location"]
     return {**losses, **parts, "total": total}
+
+
+def _check_source(source: HeatmapSource, path: Path, config: TrainConfig, codec: object) -> None:
+    """Raise a ConfigError unless the teacher looks at pictures as the student does, of the sizes it gets."""
+    if source.is_single and not isinstance(codec, _SINGLE):
+        raise ConfigError(
+            f"{path} looks at one person per picture, so it can teach networks of one person only, "
+            f"not {config.model}"
+        )
+    try:
+        for size in _sizes_seen(config):
+            source.check_size(size)
+    except (ConfigError, ShapeError) as error:
+        raise ConfigError(f"the teacher {path} cannot look; set teacher.size: {error}") from error
+
+
+def _sizes_seen(config: TrainConfig) -> list[tuple[int, int]]:
+    """Sizes (h, w) of the pictures that the teacher of a run gets."""
+    if config.teacher is not None and config.teacher.size is not None:
+        return [config.teacher.size]
+    sizes = [phase.size for phase in config.phases]
+    return sizes if config.elastic is None else [one for size in sizes for one in config.elastic.sizes(size)]
 
 
 def channel_names(codec: object, skeleton: Skeleton) -> tuple[str, ...]:
@@ -134,10 +160,15 @@ class _Match:
 
 
 class HeatmapSource(Protocol):
-    """A network with heatmaps of named keypoints."""
+    """A network with heatmaps of named keypoints; `is_single` if it looks at one person per picture."""
 
     names: tuple[str, ...]
     heatmaps: tuple[Field, ...]
+    is_single: bool
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise a ConfigError or ShapeError unless the network takes pictures of `size` (h, w)."""
+        ...
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images `[B, 3, H, W]` → heatmaps `[B, K, h, w]` by field name."""
@@ -189,10 +220,17 @@ class NetworkSource:
         self._network: PoseNetwork = build_network(config)
         load_strictly(self._network, state["ema"])
         self._network.eval().requires_grad_(requires_grad=False)
-        self.names = channel_names(task_of(self._network, config).codec, load_skeleton(config.skeleton))
+        codec = task_of(self._network, config).codec
+        self.names = channel_names(codec, load_skeleton(config.skeleton))
+        self.is_single = isinstance(codec, _SINGLE)
         self.heatmaps = _heatmaps(self._network.fields)
         if not self.heatmaps:
             raise ConfigError(f"{path} holds {config.model}, which has no heatmaps to teach")
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """See `HeatmapSource`."""
+        if not self._network.takes_any_size:
+            self._network.check_size(size)
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """See `HeatmapSource`."""
@@ -226,8 +264,20 @@ class OnnxSource:
         self.heatmaps = _heatmaps(described.fields)
         if not self.heatmaps:
             raise ConfigError(f"{path} has no heatmaps to teach")
+        self.is_single = described.codec["type"] in SINGLE_PERSON
+        self._multiple = described.input.multiple
         described_input = (described.input.mean, described.input.std)
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in described_input)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """See `HeatmapSource`; a file may have been made for one size."""
+        free = all(side % self._multiple == 0 for side in size)
+        fixed = [side for side in self._session.get_inputs()[0].shape[2:] if isinstance(side, int)]
+        if not free or (len(fixed) == len(size) and tuple(fixed) != size):
+            wanted = (
+                f"{fixed[0]} x {fixed[1]}" if len(fixed) == len(size) else f"multiples of {self._multiple}"
+            )
+            raise ConfigError(f"it takes pictures of {wanted} pixels, got {size[0]} x {size[1]}")
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """See `HeatmapSource`; files take one picture at a time."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fleetpose.codecs.fields import FieldKind
+from fleetpose.data.crops import CropSettings
+from fleetpose.data.scenes import SceneSettings
 from fleetpose.errors import ConfigError
 from fleetpose.models import PoseNetwork, lightweight_openpose
-from fleetpose.train.config import TrainConfig
+from fleetpose.train.config import PictureCropSettings, TrainConfig
 from fleetpose.train.tasks.bottom_up import BottomUp
 from fleetpose.train.tasks.classes import Classification, PoseAndSegmentation, Segmentation
 from fleetpose.train.tasks.contract import BatchPreparer, Task
@@ -13,7 +17,7 @@ from fleetpose.train.tasks.part_affinity import MultiPersonLimbs, SinglePersonLi
 from fleetpose.train.tasks.supernet import Elastic
 from fleetpose.train.tasks.top_down import TopDown
 
-__all__ = ["BatchPreparer", "Task", "task_of"]
+__all__ = ["BatchPreparer", "Task", "check_use", "task_of", "with_class_names"]
 
 _POSE = {FieldKind.HEATMAPS, FieldKind.TAGS}
 
@@ -48,3 +52,33 @@ def task_of(network: PoseNetwork, config: TrainConfig) -> Task:
         return choices[len(kinds)](fields=fields, config=config)
     names = ", ".join(field.name for field in fields)
     raise ConfigError(f"{config.model} returns {names}, which the trainer knows no losses for")
+
+
+def check_use(task: Task, config: TrainConfig) -> None:
+    """Make sure that training reads what somebody has set.
+
+    Raises:
+        ConfigError: hard keypoints are asked for, or scenes or crops are described, where the network learns
+            in another way.
+    """
+    is_of_crops = isinstance(task, TopDown | SinglePersonLimbs)
+    is_of_scenes = isinstance(task, BottomUp | MultiPersonLimbs | PoseAndSegmentation)
+    idle = {"loss.hard_keypoints": config.loss.hard_keypoints > 0 and not isinstance(task, TopDown)}
+    for number, phase in enumerate(config.phases):
+        idle[f"phases.{number}.scenes"] = phase.scenes != SceneSettings() and not is_of_scenes
+        idle[f"phases.{number}.crops"] = phase.crops != CropSettings() and not is_of_crops
+        idle[f"phases.{number}.pictures"] = phase.pictures != PictureCropSettings() and (
+            is_of_crops or not isinstance(task, Classification | Segmentation | PoseAndSegmentation)
+        )
+    for name, is_idle in idle.items():
+        if is_idle:
+            learns = "crops of one person" if is_of_crops else "scenes" if is_of_scenes else "pictures"
+            raise ConfigError(
+                f"{name} would change nothing: {config.model} learns from {learns} and does not read it; "
+                "leave it out"
+            )
+
+
+def with_class_names(config: TrainConfig, task: Task) -> TrainConfig:
+    """Keep the names of a classifier's classes, which its task has read from the data, in the settings."""
+    return replace(config, class_names=task.codec.names) if isinstance(task, Classification) else config

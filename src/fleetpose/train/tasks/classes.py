@@ -63,6 +63,8 @@ def read_classified(picture_set: PictureSet) -> ClassifiedSet:
     if picture_set.layout == "image_folder":
         return read_image_folder(picture_set.root / picture_set.split)
     if picture_set.layout == "cifar100":
+        if picture_set.split not in {"train", "test"}:
+            raise ConfigError(f"split of {picture_set.root} must be train or test, got {picture_set.split!r}")
         return read_cifar100(picture_set.root, split="test" if picture_set.split == "test" else "train")
     raise ConfigError(f"classification takes an image_folder or cifar100, got {picture_set.layout}")
 
@@ -142,16 +144,21 @@ class _Classes:
         self._config = config
         self._weights: Tensor | None = None
 
-    def _class_loss(self, predicted: Mapping[str, Tensor], labels: Labels) -> Tensor:
+    def _class_loss(
+        self, predicted: Mapping[str, Tensor], labels: Labels, *, ignored: int = IGNORED_CLASS
+    ) -> Tensor:
         scores = predicted[self._field.name]
         weights = None if self._weights is None else self._weights.to(scores.device)
         smoothing = self._config.loss.label_smoothing
-        return class_loss(scores, labels["targets"]["classes"], weights=weights, smoothing=smoothing)
+        return class_loss(
+            scores, labels["targets"]["classes"], weights=weights, smoothing=smoothing, ignored=ignored
+        )
 
     def _segmented(self, phases: Sequence[Phase]) -> list[Dataset[Item]]:
         pictures = [one for item in self._config.pictures for one in read_segmented(item)]
         if not pictures:
             raise DatasetError("segmentation needs pictures with classes; name them in pictures")
+        check_class_names(pictures, class_names(self._config, self._field.channels))
         if self._config.loss.is_class_balanced:
             self._weights = _balance(pictures, self._field.channels)
         return [
@@ -173,11 +180,12 @@ class Classification(_Classes):
 
     def __init__(self, *, fields: tuple[Field, ...], config: TrainConfig) -> None:
         super().__init__(fields=fields, config=config)
-        self.codec = ClassCodec(tuple(str(number) for number in range(self._field.channels)))
+        numbers = tuple(str(number) for number in range(self._field.channels))
+        self.codec = ClassCodec(config.class_names or numbers)
         self.input_size = config.phases[-1].size
 
     def datasets(self) -> Sequence[Dataset[Item]]:
-        """One dataset of crops per phase."""
+        """One dataset of crops per phase; the codec takes over the names of their classes."""
         sets = [read_classified(item) for item in self._config.pictures]
         names = sets[0].classes if sets else ()
         if len(names) != self._field.channels:
@@ -185,6 +193,13 @@ class Classification(_Classes):
                 f"{self._config.model} tells {self._field.channels} classes, but the data have "
                 f"{len(names) or 'none'}; set num_classes"
             )
+        known = self._config.class_names
+        if known and names != known:
+            raise DatasetError(
+                f"{self._config.pictures[0].root} must have the classes of class_names, in the same order; "
+                f"{difference(names, known)}"
+            )
+        self.codec = ClassCodec(names)
         first = self._config.pictures[0].root
         for item, one in zip(self._config.pictures, sets, strict=True):
             if one.classes != names:
@@ -212,7 +227,7 @@ class Classification(_Classes):
 
     def losses(self, predicted: Mapping[str, Tensor], labels: Labels) -> dict[str, Tensor]:
         """Cross-entropy; see `class_loss`."""
-        return {"total": self._class_loss(predicted, labels)}
+        return {"total": self._class_loss(predicted, labels, ignored=-1)}  # 255 is a class like others
 
 
 class Segmentation(_Classes):
@@ -265,6 +280,20 @@ def difference(classes: Sequence[str], expected: Sequence[str]) -> str:
     pairs = enumerate(zip_longest(classes, expected, fillvalue="nothing"))
     number, (got, wanted) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     return f"class {number} is {got} instead of {wanted}"
+
+
+def check_class_names(pictures: Sequence[SegmentedPicture], names: Sequence[str]) -> None:
+    """Make sure that class k of every picture is the network's.
+
+    Raises:
+        DatasetError: they have other classes, or the same in another order.
+    """
+    for classes, picture in {one.label_map.classes: one for one in pictures}.items():
+        if classes != tuple(names[: len(classes)]):
+            raise DatasetError(
+                f"{picture.labels} must have the classes of the network, in the same order; "
+                f"{difference(classes, names[: len(classes)])}; train on one kind of classes"
+            )
 
 
 def class_names(config: TrainConfig, count: int) -> tuple[str, ...]:
