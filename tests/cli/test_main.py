@@ -1,3 +1,4 @@
+import signal
 import sys
 
 import pytest
@@ -120,3 +121,22 @@ def test_a_reader_that_has_seen_enough_is_no_error(start_fleetpose):
     with process.stderr:
         assert process.stderr.read() == ""
     process.wait()
+
+
+def test_a_polite_kill_is_obeyed_where_python_drops_exceptions(capsys, monkeypatch):
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def build():
+        def app(*_, **__):
+            Dying()
+            return 0
+
+        return app
+
+    monkeypatch.setattr("fleetpose.cli.build_app", build)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+
+    assert fleetpose.cli.main(["predict"]) == 143
+    assert capsys.readouterr().err == "error: terminated\n"

@@ -16,6 +16,8 @@ def trained(monkeypatch):
         return type("Progress", (), {"step": config.total_steps})
 
     monkeypatch.setattr("fleetpose.train.engine.train", train)
+    for name in ("validator", "depicter"):
+        monkeypatch.setattr(f"fleetpose.recipes.scores.{name}", lambda _: None)
     return asked
 
 
@@ -26,6 +28,7 @@ def data_file(tmp_path):
     def write(skeleton):
         path = tmp_path / "mine" / "my.yaml"
         path.parent.mkdir()
+        (path.parent / "b.json").touch()
         content = {
             "skeleton": skeleton,
             "train": [{"images": "images", "annotations": "a.json", "weight": 3}],
@@ -76,6 +79,17 @@ def test_a_data_file_replaces_the_data_of_ones_own_settings_too(fleetpose_here, 
     assert trained["config"].sources[0].weight == 3
     assert trained["config"].phases == read_config(tmp_path / "mine.yaml").phases
     assert trained["folder"].name == "mine"
+
+
+def test_validation_that_somebody_named_must_be_there(fleetpose_here, trained, data_file, tmp_path):
+    path = data_file("lsp14")
+    (tmp_path / "mine" / "b.json").unlink()
+
+    code, _, err = fleetpose_here("train", "first-weights", "--data", path)
+
+    assert code == 2
+    assert f"validation set mine of {path}: {tmp_path}/mine/b.json is missing" in err
+    assert not trained
 
 
 def test_a_data_file_that_is_not_there_is_named(fleetpose_here):

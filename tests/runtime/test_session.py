@@ -63,6 +63,14 @@ def test_a_description_is_read_without_running_the_model(dots_model, fake_descri
     assert read_description(dots_model) == fake_description
 
 
+def test_a_checkpoint_of_training_is_told_from_a_model_file(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"PK")
+
+    with pytest.raises(CheckpointError, match=rf"no.* a model file; .*: fleetpose export {path} last\.onnx"):
+        OnnxSession(path, threads=1)
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), (b"", "cannot read"), (b"hello", "cannot read")]
 )
