@@ -58,18 +58,17 @@ def check_use(task: Task, config: TrainConfig) -> None:
     """Make sure that training reads what somebody has set.
 
     Raises:
-        ConfigError: hard keypoints are asked for, or scenes or crops are described, where the network learns
-            in another way.
+        ConfigError: hard keypoints are asked for, or scenes, crops or pictures described, of a network that
+            learns in another way.
     """
     is_of_crops = isinstance(task, TopDown | SinglePersonLimbs)
     is_of_scenes = isinstance(task, BottomUp | MultiPersonLimbs | PoseAndSegmentation)
+    has_classes = isinstance(task, Classification | Segmentation | PoseAndSegmentation)
     idle = {"loss.hard_keypoints": config.loss.hard_keypoints > 0 and not isinstance(task, TopDown)}
     for number, phase in enumerate(config.phases):
         idle[f"phases.{number}.scenes"] = phase.scenes != SceneSettings() and not is_of_scenes
         idle[f"phases.{number}.crops"] = phase.crops != CropSettings() and not is_of_crops
-        idle[f"phases.{number}.pictures"] = phase.pictures != PictureCropSettings() and (
-            is_of_crops or not isinstance(task, Classification | Segmentation | PoseAndSegmentation)
-        )
+        idle[f"phases.{number}.pictures"] = phase.pictures != PictureCropSettings() and not has_classes
     for name, is_idle in idle.items():
         if is_idle:
             learns = "crops of one person" if is_of_crops else "scenes" if is_of_scenes else "pictures"
