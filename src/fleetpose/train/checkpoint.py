@@ -77,8 +77,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except _UNREADABLE as error:
             best = path.with_name("best.pt")
-            whole = f"; a new run in another folder can begin with init={best}" if best.is_file() else ""
-            whole = whole if best != path else ""
+            is_beside = best.is_file() and best != path
+            whole = f"; a new run in another folder can begin with init={best}" if is_beside else ""
             raise CheckpointError(f"{path} is no readable checkpoint; it may be cut off{whole}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or "ema" not in state:
         raise CheckpointError(f"{path} is no checkpoint of this toolkit (format {FORMAT})")
