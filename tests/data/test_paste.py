@@ -230,6 +230,19 @@ def test_only_people_worth_it_are_on_offer(person, arrow):
             Cutouts(pictures, arrow)
 
 
+def test_people_are_drawn_as_often_as_their_pictures_weights_say(person, arrow):
+    (one,) = person(arrow)
+    (other,) = person(arrow, box=(30, 20, 90, 80))
+    cutouts = Cutouts([one, other, other], arrow, weights=[3, 1, 0])
+    rng = np.random.default_rng(0)
+
+    heights = [cutouts.draw(rng).mask.shape[0] for _ in range(200)]
+
+    assert len(cutouts) == 2
+    assert 130 < heights.count(80) < 170
+    assert 30 < heights.count(60) < 70
+
+
 @pytest.mark.parametrize(
     "values", [{"chance": 2}, {"most": 0}, {"size": (1, 0.5)}, {"hidden": -1}, {"rotation_deg": -1}]
 )

@@ -161,6 +161,40 @@ def correct(
     return EXIT_OK
 
 
+@data.command
+def outline(
+    annotations: Path,
+    /,
+    *,
+    out: Path,
+    images: Path | None = None,
+    skeleton: str = "coco17",
+) -> int:
+    """Outline people who have keypoints but no outline, so that training can paste them into other pictures.
+
+    GrabCut starts from the limbs; people who do not stand out against the background get none.
+
+    Args:
+        annotations: COCO keypoint file.
+        out: file to write: the same with outlines.
+        images: folder of the pictures; by default the file's own folder, or `images` in it.
+        skeleton: name, or YAML file, of the skeleton whose limbs connect the file's keypoints.
+    """
+    from fleetpose.cli.output import say  # noqa: PLC0415
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.recipes.outlining import add_outlines  # noqa: PLC0415
+    from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
+
+    limbs = load_skeleton(skeleton)
+    with progress_bar("people") as progress:
+        outlined, count, asked = add_outlines(
+            annotations, images or _folder_of(annotations), limbs, progress=progress
+        )
+    _write(out, outlined)
+    say(f"wrote {out}: {count} of {asked} people without an outline got one")
+    return EXIT_OK
+
+
 def _write(path: Path, content: object) -> None:
     try:
         path.write_text(json.dumps(content), encoding="utf-8")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fleetpose.data.annotations import Picture
 from fleetpose.data.outlines import segmentation_mask
 from fleetpose.data.photometric import LUMINANCE
+from fleetpose.data.pictures import PictureCache
 from fleetpose.data.samples import Sample, drop_outside, load_sample
 from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.geometry import Image, similarity, transform_points, warp
@@ -84,18 +85,29 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutouts:
-    """People who can be cut out of pictures that were read with their outlines."""
+    """People who can be cut out of pictures that were read with their outlines.
+
+    Attributes:
+        pictures: where the people are.
+        skeleton: their keypoints.
+        weights: how often people of each picture are drawn, relative to the others; all alike by default.
+        cache: what reads the pictures.
+    """
 
     pictures: Sequence[Picture]
     skeleton: Skeleton
+    weights: Sequence[float] = ()
+    cache: PictureCache = field(default_factory=PictureCache)
     _people: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+    _up_to: npt.NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        weights = self.weights or [1.0] * len(self.pictures)
         people = tuple(
             (number, person)
             for number, picture in enumerate(self.pictures)
             for person, outline in enumerate(picture.outlines)
-            if outline is not None and _is_worthwhile(picture, person)
+            if outline is not None and weights[number] > 0 and _is_worthwhile(picture, person)
         )
         if not people:
             raise DatasetError(
@@ -103,6 +115,7 @@ class Cutouts:
                 f"{MIN_VISIBLE} visible keypoints and {MIN_EXTENT} pixels"
             )
         object.__setattr__(self, "_people", people)
+        object.__setattr__(self, "_up_to", np.cumsum([weights[number] for number, _ in people]))
 
     def __len__(self) -> int:
         """Return the number of people on offer."""
@@ -115,20 +128,21 @@ class Cutouts:
             DatasetError: a picture cannot be read.
         """
         for _ in range(TRIES):
-            number, person = self._people[int(rng.integers(len(self._people)))]
-            found = cut_out(self.pictures[number], person)
+            drawn = np.searchsorted(self._up_to, rng.random() * self._up_to[-1], side="right")
+            number, person = self._people[min(int(drawn), len(self._people) - 1)]
+            found = cut_out(self.pictures[number], person, cache=self.cache)
             if found is not None:
                 return found
         return None
 
 
-def cut_out(picture: Picture, person: int) -> Cutout | None:
+def cut_out(picture: Picture, person: int, *, cache: PictureCache | None = None) -> Cutout | None:
     """Cut a person out along the outline; None if the edge of the picture cuts through the person.
 
     Raises:
         DatasetError: the picture cannot be read, or the outline is of another size.
     """
-    image = load_sample(replace(picture, ignored=())).image
+    image = load_sample(replace(picture, ignored=()), cache=cache).image
     mask = segmentation_mask(picture.outlines[person], image.shape[:2])
     if mask.shape != image.shape[:2]:
         raise DatasetError(

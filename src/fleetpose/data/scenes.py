@@ -164,7 +164,13 @@ class SceneMaker:
         self._cutouts = None
         if self.has_outlines:
             everything = [picture for pictures in self._pictures for picture in pictures]
-            self._cutouts = Cutouts(everything, self.skeleton)
+            # A person is drawn as often as the picture is.
+            weights = [
+                chance / len(pictures)
+                for chance, pictures in zip(self._chances, self._pictures, strict=True)
+                for _ in pictures
+            ]
+            self._cutouts = Cutouts(everything, self.skeleton, weights, self.cache)
 
     def __len__(self) -> int:
         """Return the number of different pictures."""
