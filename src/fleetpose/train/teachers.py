@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fleetpose.codecs.description import METADATA_KEY, ModelDescription
-from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, SINGLE_PERSON, EfficientPoseCodec
+from fleetpose.codecs.efficientpose import EFFICIENTPOSE_KEYPOINTS, SINGLE_PERSON
 from fleetpose.codecs.fields import Field, FieldKind
 from fleetpose.codecs.top_down import TopDownCodec
 from fleetpose.errors import CheckpointError, ConfigError, ShapeError, require
@@ -34,9 +34,6 @@ from fleetpose.train.config import TeacherSettings, TrainConfig
 from fleetpose.train.networks import build_network
 from fleetpose.train.stream import Labels
 from fleetpose.train.tasks import task_of
-
-#: Codecs of networks that look at one person per picture.
-_SINGLE = (TopDownCodec, EfficientPoseCodec)
 
 #: What published networks' pictures are padded with; grey nearly doubles EfficientPose's median error.
 BLACK = (0, 0, 0)
@@ -102,7 +99,7 @@ def with_lesson(
 
 def _check_source(source: HeatmapSource, path: Path, config: TrainConfig, codec: object) -> None:
     """Raise a ConfigError unless the teacher looks at pictures as the student does, of the sizes it gets."""
-    if source.is_single and not isinstance(codec, _SINGLE):
+    if source.is_single and not _is_single(codec):
         raise ConfigError(
             f"{path} looks at one person per picture, so it can teach networks of one person only, "
             f"not {config.model}"
@@ -112,6 +109,12 @@ def _check_source(source: HeatmapSource, path: Path, config: TrainConfig, codec:
             source.check_size(size)
     except (ConfigError, ShapeError) as error:
         raise ConfigError(f"the teacher {path} cannot look; set teacher.size: {error}") from error
+
+
+def _is_single(codec: object) -> bool:
+    """Whether a codec's network looks at one person per picture."""
+    settings: Callable[[], dict[str, Any]] | None = getattr(codec, "settings", None)
+    return settings is not None and settings()["type"] in SINGLE_PERSON
 
 
 def _sizes_seen(config: TrainConfig) -> list[tuple[int, int]]:
@@ -222,7 +225,7 @@ class NetworkSource:
         self._network.eval().requires_grad_(requires_grad=False)
         codec = task_of(self._network, config).codec
         self.names = channel_names(codec, load_skeleton(config.skeleton))
-        self.is_single = isinstance(codec, _SINGLE)
+        self.is_single = _is_single(codec)
         self.heatmaps = _heatmaps(self._network.fields)
         if not self.heatmaps:
             raise ConfigError(f"{path} holds {config.model}, which has no heatmaps to teach")
