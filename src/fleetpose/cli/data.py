@@ -195,6 +195,66 @@ def outline(
     return EXIT_OK
 
 
+@data.command
+def paste(
+    annotations: Path,
+    /,
+    *,
+    out: Path,
+    backgrounds: Path,
+    images: Path | None = None,
+    count: int = 1000,
+    size: str = "384x384",
+    people: int = 4,
+    extent: tuple[float, float] = (0.15, 1.1),
+    held_out_every: int = 0,
+    seed: int = 0,
+    skeleton: str = "coco17",
+) -> int:
+    """Cut people out along their outlines and put them before other backgrounds, as a data set of its own.
+
+    Keypoints that nobody knows are written as not labelled: train on it with is_zero_unknown.
+
+    Args:
+        annotations: COCO keypoint file with outlines, see `fleetpose data outline`.
+        out: folder to write.
+        backgrounds: folder of pictures without people.
+        images: folder of the people's pictures; by default the file's own folder, or `images` in it.
+        count: number of pictures.
+        size: of the pictures, HEIGHTxWIDTH.
+        people: largest number of people in a picture.
+        extent: longer side of a person, as a share of the picture's shorter side: lowest, highest.
+        held_out_every: people of pictures whose id this divides are left out, to be a validation split.
+        seed: decides everything that is drawn.
+        skeleton: name, or YAML file, of the skeleton to write.
+    """
+    from fleetpose.cli.output import say  # noqa: PLC0415
+    from fleetpose.cli.progress import progress_bar  # noqa: PLC0415
+    from fleetpose.cli.synth import numbers  # noqa: PLC0415
+    from fleetpose.data.paste import PasteSettings  # noqa: PLC0415
+    from fleetpose.recipes.pasting import LABELS, write_pasted  # noqa: PLC0415
+    from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
+
+    wanted = load_skeleton(skeleton)
+    settings = PasteSettings(chance=1.0, most=people, size=extent, light=0.5, likeness=0.3, rotation_deg=25)
+    with progress_bar("pictures") as progress:
+        total = write_pasted(
+            annotations,
+            images or _folder_of(annotations),
+            backgrounds,
+            out,
+            skeleton=wanted,
+            count=count,
+            size=numbers(size, "--size", "x"),
+            seed=seed,
+            settings=settings,
+            held_out_every=held_out_every,
+            progress=progress,
+        )
+    say(f"wrote {out / LABELS}: {total} people in {count} pictures")
+    return EXIT_OK
+
+
 def _write(path: Path, content: object) -> None:
     try:
         path.write_text(json.dumps(content), encoding="utf-8")
