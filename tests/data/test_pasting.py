@@ -132,3 +132,5 @@ def test_the_verb_writes_what_it_says(people, arrow, tmp_path, capsys):
     extents = [np.max(picture.boxes[0, 2:] - picture.boxes[0, :2]) for picture in pictures]
     assert 30 <= max(extents) <= 34  # a soft edge is added, and edges of the picture cut some off
     assert {read_image(picture.path).shape for picture in pictures} == {(64, 96, 3)}
+    records = json.loads((out / LABELS).read_text())["images"]
+    assert {(record["height"], record["width"]) for record in records} == {(64, 96)}

@@ -201,6 +201,23 @@ def test_people_are_pasted_into_scenes_where_the_settings_say_so(with_outlines, 
             assert (after.image != before.image).any()
 
 
+def test_pasted_people_come_from_sources_by_weight(with_outlines, arrow, tmp_path):
+    labels = json.loads(with_outlines.annotations.read_text())
+    for annotation in labels["annotations"]:
+        annotation["segmentation"] = [[25, 45, 95, 45, 95, 55, 25, 55]]  # a flat strip
+    flat = replace(with_outlines, annotations=tmp_path / "flat.json", weight=9)
+    flat.annotations.write_text(json.dumps(labels))
+    settings = SceneSettings(tiles=(1, 0, 0), zoom=(1, 1), shift=0, rotation_deg=0)
+    settings = replace(settings, paste=PasteSettings(chance=1, most=1, hidden=1, rotation_deg=0))
+
+    maker = SceneMaker([with_outlines, flat], arrow, settings)
+
+    pasted = [maker.make(np.random.default_rng(seed), (200, 200)).boxes[1:] for seed in range(40)]
+    heights, widths = np.array([[box[3] - box[1], box[2] - box[0]] for boxes in pasted for box in boxes]).T
+    assert len(heights) >= 20
+    assert 0.75 <= (heights < 0.5 * widths).mean() < 1
+
+
 def test_scenes_without_pasting_are_the_same_whether_or_not_outlines_were_read(with_outlines, arrow):
     makers = [SceneMaker([with_outlines], arrow, has_outlines=has_outlines) for has_outlines in (False, True)]
 

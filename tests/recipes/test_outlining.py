@@ -130,6 +130,15 @@ def test_somebody_of_the_backgrounds_colours_gets_no_outline():
     assert outline(image, keypoints(), GUIDE) is None
 
 
+def test_labels_that_lie_beside_the_person_give_no_outline():
+    image, _ = picture()
+    image[:, :] = np.where(image[..., 2:] > 150, image, (70, 140, 60))
+    points = keypoints()
+    points[:, 0] += np.where(points[:, 2] > 0, 50, 0)
+
+    assert outline(image, points, GUIDE) is None
+
+
 def test_somebody_with_few_keypoints_gets_no_outline():
     image, _ = picture()
     few = dict(list(BODY.items())[:7])

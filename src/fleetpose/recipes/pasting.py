@@ -111,7 +111,6 @@ def _open(folder: Path) -> None:
 
 def _people(sample: Sample) -> list[dict[str, Any]]:
     """What COCO's format says of each person of a sample, ids aside."""
-    keypoints = np.where(sample.is_known[..., None], sample.keypoints, 0)
     boxes = np.round(boxes_to_coco(sample.boxes), 2)
     return [
         {
@@ -122,5 +121,5 @@ def _people(sample: Sample) -> list[dict[str, Any]]:
             "keypoints": [round(float(value), 2) for value in points.ravel()],
             "num_keypoints": int((points[:, 2] > 0).sum()),
         }
-        for points, box, area in zip(keypoints, boxes, box_areas(sample.boxes), strict=True)
+        for points, box, area in zip(sample.keypoints, boxes, box_areas(sample.boxes), strict=True)
     ]
