@@ -12,7 +12,7 @@ from fleetpose.cli import main
 from fleetpose.data.annotations import read_coco
 from fleetpose.data.outlines import segmentation_mask
 from fleetpose.data.paste import Cutouts
-from fleetpose.errors import ConfigError
+from fleetpose.errors import ConfigError, DatasetError
 from fleetpose.recipes.outlining import Guide, add_outlines, outline
 from fleetpose.skeletons import COCO
 
@@ -199,6 +199,13 @@ def test_the_verb_writes_a_file_whose_people_can_be_pasted(labelled, tmp_path, c
     pictures = read_coco(out, tmp_path, skeleton=COCO, has_outlines=True)
     cutout = Cutouts(pictures, COCO).draw(np.random.default_rng(0))
     assert (cutout.keypoints[:, 2] > 0).sum() == len(BODY)
+
+
+def test_broken_keypoints_are_named(labelled):
+    path = labelled({"keypoints": [1, 2, 2]})
+
+    with pytest.raises(DatasetError, match="keypoints of annotation 1 must be 51 numbers"):
+        add_outlines(path, path.parent, COCO)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from fleetpose.data.annotations import load_coco_json
 from fleetpose.data.framing import around_keypoints
-from fleetpose.errors import DatasetError, UnknownNameError
+from fleetpose.errors import UnknownNameError
 from fleetpose.geometry import Image, boxes_to_coco
-from fleetpose.recipes.voting import Teacher, keypoint_category, keypoints_of, labelled_people
+from fleetpose.recipes.voting import Teacher, keypoint_category, keypoints_of, labelled_people, numbers_of
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -106,9 +106,9 @@ def correct_labels(
     corrected: dict[int, dict[str, Any]] = {}
     verdicts: list[Verdict] = []
     for person, image in labelled_people(data, images, progress=progress):
-        points = _numbers(person, "keypoints", 3 * len(names), annotations).reshape(-1, 3)
+        points = numbers_of(person, "keypoints", 3 * len(names), annotations).reshape(-1, 3)
         is_voted_on = person.get("votes") is not None
-        votes = _numbers(person, "votes", len(names), annotations) if is_voted_on else np.zeros(len(names))
+        votes = numbers_of(person, "votes", len(names), annotations) if is_voted_on else np.zeros(len(names))
         predicted = _predict(points, names, image, teacher)
         verdict = judge(points, predicted, votes=votes, is_believed=is_believed)
         corrected[id(person)] = _rewrite(person, predicted, verdict)
@@ -180,13 +180,3 @@ def _rewrite(person: Mapping[str, Any], predicted: Array, verdict: Verdict) -> d
         x, y = predicted[k, :2].tolist()
         values[3 * k : 3 * k + 3] = [round(x, 2), round(y, 2), 1]
     return {**rest, "keypoints": values, "num_keypoints": count}
-
-
-def _numbers(person: Mapping[str, Any], key: str, count: int, file: Path) -> Array:
-    """One of a person's lists of numbers as an array `[count]`."""
-    try:
-        return np.array(person[key], float).reshape(count)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(
-            f"{file}: the {key} of annotation {person.get('id')} must be {count} numbers, got {person[key]}"
-        ) from error

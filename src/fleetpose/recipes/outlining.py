@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fleetpose.data.annotations import load_coco_json
 from fleetpose.errors import ConfigError
 from fleetpose.geometry import Image
-from fleetpose.recipes.voting import keypoint_category, labelled_people
+from fleetpose.recipes.voting import keypoint_category, labelled_people, numbers_of
 from fleetpose.skeletons import Skeleton
 from fleetpose.synth.rle import encode_mask
 
@@ -126,7 +126,7 @@ def add_outlines(
         if person.get("segmentation"):
             continue
         asked += 1
-        points = np.asarray(person["keypoints"], float).reshape(len(names), 3)
+        points = numbers_of(person, "keypoints", 3 * len(names), annotations).reshape(-1, 3)
         mask = outline(image, points, guide)
         if mask is not None:
             outlined[id(person)] = {**person, "segmentation": encode_mask(mask)}

@@ -22,6 +22,7 @@ from fleetpose.errors import ConfigError
 from fleetpose.geometry import box_areas, boxes_to_coco
 from fleetpose.media.images import write_image
 from fleetpose.skeletons import Skeleton
+from fleetpose.train.checkpoint import open_folder
 
 #: File of the labels, beside the pictures.
 LABELS = "person_keypoints_train.json"
@@ -78,7 +79,7 @@ def write_pasted(
     maker = SceneMaker([Source(backgrounds)], skeleton, _BACKGROUND)
     maker.check_pictures()
     drawing = replace(settings or PasteSettings(most=4, size=(0.15, 1.1)), chance=1.0)
-    _open(out)
+    open_folder(out)
     records: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
     for number in range(count):
@@ -100,13 +101,6 @@ def write_pasted(
     labels = {"images": records, "annotations": people, "categories": [category]}
     (out / LABELS).write_text(json.dumps(labels), encoding="utf-8")
     return len(people)
-
-
-def _open(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def _people(sample: Sample) -> list[dict[str, Any]]:

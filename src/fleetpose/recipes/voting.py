@@ -158,6 +158,20 @@ def keypoint_category(data: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     raise DatasetError(f"{path} has no category that names its keypoints")
 
 
+def numbers_of(person: Mapping[str, Any], key: str, count: int, file: Path) -> Array:
+    """One of a person's lists of numbers as an array `[count]`.
+
+    Raises:
+        DatasetError: it has another length, or holds something else.
+    """
+    try:
+        return np.array(person[key], float).reshape(count)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{file}: the {key} of annotation {person.get('id')} must be {count} numbers, got {person[key]}"
+        ) from error
+
+
 def _is_labelled(annotation: Mapping[str, Any]) -> bool:
     return not annotation.get("iscrowd") and any(annotation.get("keypoints", ())[2::3])
 
