@@ -102,10 +102,23 @@ def test_the_seed_decides_everything_and_held_out_people_stay_out(people, arrow,
     assert (held_out[..., 0] > 150).any()
 
 
+@pytest.mark.usefixtures("lenient")
+def test_an_interrupted_set_has_labels_of_what_was_drawn(people, arrow, tmp_path):
+    def interrupt(done, total):  # noqa: ARG001
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_pasted(*people, tmp_path / "out", skeleton=arrow, count=9, settings=PASTED, progress=interrupt)
+
+    assert len(read_coco(tmp_path / "out" / LABELS, tmp_path / "out", skeleton=arrow)) == 2
+
+
 def test_people_without_outlines_and_impossible_counts_are_refused(people, arrow, tmp_path):
     labels, folder, rooms = people
-    with pytest.raises(ConfigError, match="at least one picture"):
-        write_pasted(labels, folder, rooms, tmp_path / "out", skeleton=arrow, count=0)
+    for changes, words in (({"count": 0}, "at least one picture"), ({"count": 1, "seed": -1}, "seed must")):
+        with pytest.raises(ConfigError, match=words):
+            write_pasted(labels, folder, rooms, tmp_path / "out", skeleton=arrow, **changes)
     content = json.loads(labels.read_text())
     for one in content["annotations"]:
         del one["segmentation"]

@@ -47,7 +47,8 @@ def write_pasted(
     """Write a data set of pasted people: pictures, and their labels in COCO's format as `LABELS`.
 
     Keypoints that nobody labelled, or that are not on what was cut out, have v = 0, so that training needs
-    `is_zero_unknown` (`read_coco`). Picture k follows from `seed` and k.
+    `is_zero_unknown` (`read_coco`). Picture k follows from `seed` and k. An interruption loses no picture: the
+    labels of those that are drawn are written still.
 
     Args:
         annotations: COCO keypoint file with outlines.
@@ -67,11 +68,13 @@ def write_pasted(
         The number of people in all pictures.
 
     Raises:
-        ConfigError: the count, the size or the folder to write is impossible.
+        ConfigError: the count, the size, the seed or the folder to write is impossible.
         DatasetError: a file cannot be read, or nobody has an outline.
     """
     if count < 1 or min(size) < 1:
         raise ConfigError(f"pasting needs at least one picture of at least one pixel, got {count} of {size}")
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, got {seed}")
     pictures = read_coco(annotations, images, skeleton=skeleton, is_zero_unknown=True, has_outlines=True)
     if held_out_every:
         pictures = [picture for picture in pictures if picture.image_id % held_out_every]
@@ -82,16 +85,25 @@ def write_pasted(
     open_folder(out)
     records: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
-    for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        sample = people_in_view(paste_people(maker.make(rng, size), cutouts, rng, drawing))
-        name = f"{number + 1:06d}.jpg"
-        write_image(out / name, sample.image)
-        records.append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1]})
-        for one in _people(sample):
-            people.append({"id": len(people) + 1, "image_id": number + 1, **one})
-        if progress is not None:
-            progress(number + 1, count)
+    try:
+        for number in range(count):
+            rng = np.random.default_rng([seed, number])
+            sample = people_in_view(paste_people(maker.make(rng, size), cutouts, rng, drawing))
+            name = f"{number + 1:06d}.jpg"
+            write_image(out / name, sample.image)
+            records.append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1]})
+            for one in _people(sample):
+                people.append({"id": len(people) + 1, "image_id": number + 1, **one})
+            if progress is not None:
+                progress(number + 1, count)
+    finally:  # what was drawn before an interruption can be trained on
+        _write_labels(out / LABELS, records, people, skeleton)
+    return len(people)
+
+
+def _write_labels(
+    path: Path, records: list[dict[str, Any]], people: list[dict[str, Any]], skeleton: Skeleton
+) -> None:
     category = {
         "id": 1,
         "name": "person",
@@ -99,8 +111,7 @@ def write_pasted(
         "skeleton": (skeleton.limb_indices + 1).tolist(),
     }
     labels = {"images": records, "annotations": people, "categories": [category]}
-    (out / LABELS).write_text(json.dumps(labels), encoding="utf-8")
-    return len(people)
+    path.write_text(json.dumps(labels), encoding="utf-8")
 
 
 def _people(sample: Sample) -> list[dict[str, Any]]:
