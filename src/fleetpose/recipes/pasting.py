@@ -47,8 +47,8 @@ def write_pasted(
     """Write a data set of pasted people: pictures, and their labels in COCO's format as `LABELS`.
 
     Keypoints that nobody labelled, or that are not on what was cut out, have v = 0, so that training needs
-    `is_zero_unknown` (`read_coco`). Picture k follows from `seed` and k. An interruption loses no picture: the
-    labels of those that are drawn are written still.
+    `is_zero_unknown` (`read_coco`). Picture k follows from `seed` and k. An interruption loses no
+    picture: the labels of those that are drawn are written still.
 
     Args:
         annotations: COCO keypoint file with outlines.
