@@ -108,23 +108,33 @@ def test_an_interrupted_set_has_labels_of_what_was_drawn(people, arrow, tmp_path
         if done == 2:
             raise KeyboardInterrupt
 
+    wanted = {"skeleton": arrow, "count": 9, "size": (96, 96), "settings": PASTED}
     with pytest.raises(KeyboardInterrupt):
-        write_pasted(*people, tmp_path / "out", skeleton=arrow, count=9, settings=PASTED, progress=interrupt)
+        write_pasted(*people, tmp_path / "out", **wanted, progress=interrupt)
 
     assert len(read_coco(tmp_path / "out" / LABELS, tmp_path / "out", skeleton=arrow)) == 2
 
 
+@pytest.mark.usefixtures("lenient")
+def test_labels_that_cannot_be_written_are_named(people, arrow, tmp_path):
+    (tmp_path / "out" / LABELS).mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match=f"cannot write .*{LABELS}"):
+        write_pasted(*people, tmp_path / "out", skeleton=arrow, count=1, size=(96, 96), settings=PASTED)
+
+
 def test_people_without_outlines_and_impossible_counts_are_refused(people, arrow, tmp_path):
     labels, folder, rooms = people
-    for changes, words in (({"count": 0}, "at least one picture"), ({"count": 1, "seed": -1}, "seed must")):
+    wanted = {"skeleton": arrow, "count": 1, "size": (96, 96), "settings": PASTED}
+    for changes, words in (({"count": 0}, "at least one picture"), ({"seed": -1}, "seed must")):
         with pytest.raises(ConfigError, match=words):
-            write_pasted(labels, folder, rooms, tmp_path / "out", skeleton=arrow, **changes)
+            write_pasted(labels, folder, rooms, tmp_path / "out", **(wanted | changes))
     content = json.loads(labels.read_text())
     for one in content["annotations"]:
         del one["segmentation"]
     labels.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="nobody can be cut out"):
-        write_pasted(labels, folder, rooms, tmp_path / "out", skeleton=arrow, count=1)
+        write_pasted(labels, folder, rooms, tmp_path / "out", **wanted)
     assert not (tmp_path / "out").exists()
 
 

@@ -236,7 +236,7 @@ def paste(
     from fleetpose.skeletons import load_skeleton  # noqa: PLC0415
 
     wanted = load_skeleton(skeleton)
-    settings = PasteSettings(chance=1.0, most=people, size=extent, light=0.5, likeness=0.3, rotation_deg=25)
+    settings = PasteSettings(most=people, size=extent, likeness=0.3, rotation_deg=25)
     with progress_bar("pictures") as progress:
         total = write_pasted(
             annotations,

@@ -38,9 +38,9 @@ def write_pasted(
     *,
     skeleton: Skeleton,
     count: int,
-    size: tuple[int, int] = (384, 384),
+    size: tuple[int, int],
+    settings: PasteSettings,
     seed: int = 0,
-    settings: PasteSettings | None = None,
     held_out_every: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -58,9 +58,9 @@ def write_pasted(
         skeleton: keypoints to write.
         count: number of pictures.
         size: (h, w) of the pictures in pixels.
-        seed: decides everything that is drawn.
         settings: how people are pasted; the chance counts for nothing, every picture gets somebody if there
             is a place.
+        seed: decides everything that is drawn.
         held_out_every: people of pictures whose id this divides are left out (0: none).
         progress: told how many pictures are done, and of how many, after each.
 
@@ -81,7 +81,7 @@ def write_pasted(
     cutouts = Cutouts(pictures, skeleton)
     maker = SceneMaker([Source(backgrounds)], skeleton, _BACKGROUND)
     maker.check_pictures()
-    drawing = replace(settings or PasteSettings(most=4, size=(0.15, 1.1)), chance=1.0)
+    drawing = replace(settings, chance=1.0)
     open_folder(out)
     records: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
@@ -97,7 +97,8 @@ def write_pasted(
             if progress is not None:
                 progress(number + 1, count)
     finally:  # what was drawn before an interruption can be trained on
-        _write_labels(out / LABELS, records, people, skeleton)
+        if records:
+            _write_labels(out / LABELS, records, people, skeleton)
     return len(people)
 
 
@@ -111,7 +112,10 @@ def _write_labels(
         "skeleton": (skeleton.limb_indices + 1).tolist(),
     }
     labels = {"images": records, "annotations": people, "categories": [category]}
-    path.write_text(json.dumps(labels), encoding="utf-8")
+    try:
+        path.write_text(json.dumps(labels), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _people(sample: Sample) -> list[dict[str, Any]]:
